@@ -1,0 +1,291 @@
+#if !defined(_GNU_SOURCE)
+#  define _GNU_SOURCE 1 /* sched_getaffinity, MAP_ANONYMOUS under -std=c99 */
+#endif
+
+#include "base/platform.h"
+
+#include "ggml_core.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+void nano_thread_yield(void) { (void)sched_yield(); }
+
+size_t nano_page_size(void) {
+    long n = sysconf(_SC_PAGESIZE);
+    return n > 0 ? (size_t)n : 4096;
+}
+
+double nano_now(void) {
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static size_t round_to_pages(size_t size) {
+    size_t page = nano_page_size();
+    return size > SIZE_MAX - page ? 0 : (size + page - 1) / page * page;
+}
+
+void *nano_pages_alloc(size_t size) {
+    size_t rounded = round_to_pages(size);
+    if (rounded == 0) {
+        return NULL;
+    }
+    void *p = mmap(NULL, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+void nano_pages_free(void *p, size_t size) {
+    if (p != NULL) {
+        (void)munmap(p, round_to_pages(size));
+    }
+}
+
+/* ------------------------------------------------------------------- files */
+
+bool nano_map_file(const char *path, nano_mapping *out, const char **error_text) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        *error_text = strerror(errno);
+        return false;
+    }
+    struct stat st;
+    if (fstat(fd, &st) != 0) {
+        *error_text = strerror(errno);
+        (void)close(fd);
+        return false;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        *error_text = S_ISDIR(st.st_mode) ? "is a directory" : "not a regular file";
+        (void)close(fd);
+        return false;
+    }
+    if (st.st_size <= 0 || (uint64_t)st.st_size > SIZE_MAX) {
+        *error_text = st.st_size <= 0 ? "file is empty" : "file is larger than the address space";
+        (void)close(fd);
+        return false;
+    }
+    void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    int saved = errno;
+    (void)close(fd);
+    if (p == MAP_FAILED) {
+        *error_text = strerror(saved);
+        return false;
+    }
+    out->data = p;
+    out->size = (size_t)st.st_size;
+    return true;
+}
+
+void nano_unmap_file(nano_mapping *mapping) {
+    if (mapping->data != NULL) {
+        union {
+            const void *in;
+            void *out;
+        } unqualified = {mapping->data}; /* munmap wants a plain pointer */
+        (void)munmap(unqualified.out, mapping->size);
+        mapping->data = NULL;
+        mapping->size = 0;
+    }
+}
+
+bool nano_temp_open(const char *path, nano_temp_file *out, const char **error_text) {
+    static const char suffix[] = ".XXXXXX";
+    size_t n = strlen(path);
+    out->fd = -1;
+    out->temp_path = malloc(n + sizeof suffix);
+    out->path = malloc(n + 1);
+    if (out->temp_path == NULL || out->path == NULL) {
+        *error_text = "out of memory";
+        nano_temp_discard(out);
+        return false;
+    }
+    memcpy(out->path, path, n + 1);
+    memcpy(out->temp_path, path, n);
+    memcpy(out->temp_path + n, suffix, sizeof suffix);
+    out->fd = mkstemp(out->temp_path);
+    if (out->fd < 0) {
+        *error_text = strerror(errno);
+        free(out->temp_path);
+        out->temp_path = NULL;
+        nano_temp_discard(out);
+        return false;
+    }
+    /* mkstemp makes 0600; give what open(2) would have given. umask can only be read by setting it, which
+     * other threads would see, so follow an existing target and otherwise use the common default. */
+    struct stat st;
+    mode_t mode = stat(path, &st) == 0 ? (st.st_mode & 0777) : 0644;
+    (void)fchmod(out->fd, mode);
+    return true;
+}
+
+bool nano_temp_write(nano_temp_file *f, const void *data, size_t size, const char **error_text) {
+    const uint8_t *p = data;
+    while (size > 0) {
+        size_t piece = size < ((size_t)1 << 30) ? size : (size_t)1 << 30;
+        ssize_t n = write(f->fd, p, piece);
+        if (n < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            *error_text = strerror(errno);
+            return false;
+        }
+        p += n;
+        size -= (size_t)n;
+    }
+    return true;
+}
+
+bool nano_temp_commit(nano_temp_file *f, const char **error_text) {
+    bool ok = fsync(f->fd) == 0;
+    if (!ok) {
+        *error_text = strerror(errno);
+    }
+    if (close(f->fd) != 0 && ok) {
+        *error_text = strerror(errno);
+        ok = false;
+    }
+    f->fd = -1;
+    if (ok && rename(f->temp_path, f->path) != 0) {
+        *error_text = strerror(errno);
+        ok = false;
+    }
+    if (ok) {
+        free(f->temp_path);
+        f->temp_path = NULL;
+    }
+    nano_temp_discard(f);
+    return ok;
+}
+
+void nano_temp_discard(nano_temp_file *f) {
+    if (f->fd >= 0) {
+        (void)close(f->fd);
+        f->fd = -1;
+    }
+    if (f->temp_path != NULL) {
+        (void)unlink(f->temp_path);
+        free(f->temp_path);
+        f->temp_path = NULL;
+    }
+    free(f->path);
+    f->path = NULL;
+}
+
+/* ------------------------------------------------------------------ system */
+
+/* Reads a small file's first bytes; false when it is not there. */
+static bool read_text(const char *path, char *buffer, size_t size) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return false;
+    }
+    ssize_t n = read(fd, buffer, size - 1);
+    (void)close(fd);
+    if (n < 0) {
+        return false;
+    }
+    buffer[n] = '\0';
+    return true;
+}
+
+static bool read_u64(const char *path, uint64_t *out) {
+    char text[64];
+    if (!read_text(path, text, sizeof text) || text[0] < '0' || text[0] > '9') {
+        return false; /* "max" means no limit */
+    }
+    *out = strtoull(text, NULL, 10);
+    return true;
+}
+
+/* The number after `key` (as "VmHWM:") in a /proc file, in bytes. */
+static uint64_t proc_kib(const char *path, const char *key) {
+    char text[8192];
+    if (!read_text(path, text, sizeof text)) {
+        return 0;
+    }
+    const char *at = strstr(text, key);
+    return at == NULL ? 0 : strtoull(at + strlen(key), NULL, 10) * 1024;
+}
+
+static void lower_to(uint64_t *value, uint64_t limit, uint64_t used) {
+    uint64_t left = limit > used ? limit - used : 0;
+    if (left < *value) {
+        *value = left;
+    }
+}
+
+uint64_t nano_memory_available(void) {
+    uint64_t available = proc_kib("/proc/meminfo", "MemAvailable:");
+    if (available == 0) {
+        long pages = sysconf(_SC_PHYS_PAGES);
+        available = pages > 0 ? (uint64_t)pages * nano_page_size() : UINT64_MAX;
+    }
+    uint64_t limit = 0, used = 0;
+    if (read_u64("/sys/fs/cgroup/memory.max", &limit) && read_u64("/sys/fs/cgroup/memory.current", &used)) {
+        lower_to(&available, limit, used);
+    } else if (read_u64("/sys/fs/cgroup/memory/memory.limit_in_bytes", &limit) &&
+               read_u64("/sys/fs/cgroup/memory/memory.usage_in_bytes", &used)) {
+        lower_to(&available, limit, used);
+    }
+    struct rlimit r;
+    if (getrlimit(RLIMIT_AS, &r) == 0 && r.rlim_cur != RLIM_INFINITY) {
+        lower_to(&available, (uint64_t)r.rlim_cur, proc_kib("/proc/self/status", "VmSize:"));
+    }
+    return available;
+}
+
+uint64_t nano_memory_peak(void) { return proc_kib("/proc/self/status", "VmHWM:"); }
+
+/* The highest frequency (kHz) of a core, 0 when the system does not say. */
+static uint64_t core_speed(int core) {
+    char path[96];
+    uint64_t speed = 0;
+    (void)snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cpu_capacity", core);
+    if (read_u64(path, &speed)) {
+        return speed;
+    }
+    (void)snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cpufreq/cpuinfo_max_freq", core);
+    return read_u64(path, &speed) ? speed : 0;
+}
+
+/* Counts a core only when it is the first of its hyper-threads. */
+static bool is_first_sibling(int core) {
+    char path[96], text[64];
+    (void)snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", core);
+    return !read_text(path, text, sizeof text) || strtol(text, NULL, 10) == core;
+}
+
+int nano_fast_cores(void) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof set, &set) != 0) {
+        return 1;
+    }
+    uint64_t fastest = 0;
+    for (int i = 0; i < CPU_SETSIZE; i++) {
+        if (CPU_ISSET(i, &set)) {
+            uint64_t s = core_speed(i);
+            fastest = s > fastest ? s : fastest;
+        }
+    }
+    int n = 0;
+    for (int i = 0; i < CPU_SETSIZE; i++) {
+        /* Big and prime cores count, little ones (usually below 70 % of the best) do not. */
+        if (CPU_ISSET(i, &set) && is_first_sibling(i) && core_speed(i) * 10 >= fastest * 7) {
+            n++;
+        }
+    }
+    return n > 0 ? n : 1;
+}

@@ -1,0 +1,96 @@
+/*
+ * The only file pair (with platform.c) that knows the operating system and the compiler: builtins, atomics,
+ * memory, files, clock. Kernel files may also use the intrinsics of their instruction set.
+ */
+#ifndef NANO_BASE_PLATFORM_H
+#define NANO_BASE_PLATFORM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#  error "nanollm reads little-endian files in place and needs a little-endian machine"
+#endif
+
+#if defined(__GNUC__)
+#  define NANO_PRINTF(format_at, args_at) __attribute__((format(printf, format_at, args_at)))
+#  define NANO_ALIGNED(n) __attribute__((aligned(n)))
+#  define NANO_NOINLINE __attribute__((noinline))
+#  define NANO_LIKELY(x) __builtin_expect(!!(x), 1)
+#  define NANO_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#  define NANO_PREFETCH(p) __builtin_prefetch(p)
+#else
+#  error "nanollm needs gcc or clang"
+#endif
+
+enum { NANO_CACHE_LINE = 64 };
+
+/* Plain 32-bit atomics. */
+typedef struct nano_atomic {
+    int32_t value;
+} nano_atomic;
+
+static inline int32_t nano_atomic_load(const nano_atomic *a) { return __atomic_load_n(&a->value, __ATOMIC_ACQUIRE); }
+static inline int32_t nano_atomic_load_relaxed(const nano_atomic *a) {
+    return __atomic_load_n(&a->value, __ATOMIC_RELAXED);
+}
+static inline void nano_atomic_store(nano_atomic *a, int32_t v) { __atomic_store_n(&a->value, v, __ATOMIC_RELEASE); }
+/* Returns the value before. */
+static inline int32_t nano_atomic_add(nano_atomic *a, int32_t v) {
+    return __atomic_fetch_add(&a->value, v, __ATOMIC_ACQ_REL);
+}
+/* Sequentially consistent forms, for a store that must be ordered before a later load of another variable. */
+static inline int32_t nano_atomic_add_seq(nano_atomic *a, int32_t v) {
+    return __atomic_fetch_add(&a->value, v, __ATOMIC_SEQ_CST);
+}
+static inline int32_t nano_atomic_load_seq(const nano_atomic *a) { return __atomic_load_n(&a->value, __ATOMIC_SEQ_CST); }
+static inline int32_t nano_atomic_exchange(nano_atomic *a, int32_t v) {
+    return __atomic_exchange_n(&a->value, v, __ATOMIC_ACQ_REL);
+}
+
+/* Tells the core that this is a spin loop. */
+static inline void nano_cpu_relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__) || (defined(__ARM_ARCH) && __ARM_ARCH >= 7)
+    __asm__ __volatile__("yield");
+#else
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+#endif
+}
+
+void nano_thread_yield(void);
+
+size_t nano_page_size(void);
+double nano_now(void); /* seconds, monotonic */
+
+/* Zeroed pages, committed when touched; NULL when the system refuses. `size` is rounded up to pages. */
+void *nano_pages_alloc(size_t size);
+void nano_pages_free(void *p, size_t size);
+
+/* A whole file mapped read-only. On failure *error_text (static or strerror) says why. */
+typedef struct nano_mapping {
+    const uint8_t *data;
+    size_t size;
+} nano_mapping;
+
+bool nano_map_file(const char *path, nano_mapping *out, const char **error_text);
+void nano_unmap_file(nano_mapping *mapping);
+
+/* A new file beside `path`, to be renamed over it. Unbuffered; callers buffer. */
+typedef struct nano_temp_file {
+    int fd;
+    char *temp_path; /* malloc'ed */
+    char *path;      /* malloc'ed */
+} nano_temp_file;
+
+bool nano_temp_open(const char *path, nano_temp_file *out, const char **error_text);
+bool nano_temp_write(nano_temp_file *f, const void *data, size_t size, const char **error_text);
+bool nano_temp_commit(nano_temp_file *f, const char **error_text); /* sync, rename, close */
+void nano_temp_discard(nano_temp_file *f);                         /* close, remove; safe after commit */
+
+/* Physical cores that are fast (big cores where the system says which), at least 1. */
+int nano_fast_cores(void);
+
+#endif

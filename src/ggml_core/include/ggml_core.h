@@ -1,0 +1,410 @@
+/*
+ * nanollm: a C99 tensor core for small language models.
+ *
+ * The one public header. The road through it:
+ *
+ *   nano_gguf_open          a GGUF file, mapped and bounds-checked
+ *   nano_graph_create       a graph, shape-checked as it is built ...
+ *   nano_graph_save         ... serialised: a program, which may travel in the file
+ *   nano_model_create       file + program: every weight bound and checked
+ *   nano_plan_create        model + limits: every buffer's offset, the exact bytes
+ *   nano_session_create     plan + memory + threads; the last allocation
+ *   nano_session_eval       one step: tokens in, logits out
+ *
+ * Rules that hold for every function:
+ *  - A function that can fail returns a nano_status and, when `err` is not NULL, fills it. Outputs are
+ *    written only on NANO_OK. Nothing is printed, nothing exits.
+ *  - Objects are made by `..._create` / `..._open` and released by `..._free`, which accepts NULL.
+ *  - `const` objects may be shared between threads; a session, sampler, writer or graph belongs to one
+ *    thread at a time.
+ *  - Shapes in comments are row-major, outermost first: (n_tokens, n_embd). The `ne` arrays follow GGUF:
+ *    ne[0] is the innermost dimension.
+ *  - Strings are UTF-8. Memory sizes are bytes.
+ */
+#ifndef GGML_CORE_H
+#define GGML_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#  define NANO_API
+#elif defined(__GNUC__)
+#  define NANO_API __attribute__((visibility("default")))
+#else
+#  define NANO_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ------------------------------------------------------------------ status */
+
+typedef enum nano_status {
+    NANO_OK = 0,
+    NANO_ERR_ARGUMENT,    /* the caller's mistake: a value out of its documented range */
+    NANO_ERR_IO,          /* the operating system refused: open, read, write, map */
+    NANO_ERR_FORMAT,      /* damaged or malicious data: file, program, tokenizer */
+    NANO_ERR_UNSUPPORTED, /* well-formed, but a type, version or feature this build lacks */
+    NANO_ERR_NOT_FOUND,   /* a key or a tensor that must be there is not */
+    NANO_ERR_SHAPE,       /* tensors that do not go together */
+    NANO_ERR_MEMORY,      /* does not fit, or the system has no more */
+    NANO_ERR_LIMIT,       /* a planned limit is reached: context full, batch too long */
+    NANO_ERR_CANCELLED,   /* nano_session_cancel was called */
+    NANO_ERR_INTERNAL     /* a broken invariant; please report */
+} nano_status;
+
+/* What went wrong, in one line: the file, the key or tensor, what was found and what was expected. */
+typedef struct nano_error {
+    nano_status status;
+    char message[500];
+} nano_error;
+
+NANO_API const char *nano_status_name(nano_status status); /* "NANO_ERR_IO"; never NULL */
+NANO_API const char *nano_version(void);                   /* "0.1.0" */
+
+/* ------------------------------------------------------------------- types */
+
+/* A tensor's element type, by GGUF's number (0 = F32, 1 = F16, 8 = Q8_0, ...). */
+typedef int32_t nano_type;
+
+NANO_API const char *nano_type_name(nano_type type);           /* "Q8_0"; NULL when unknown */
+NANO_API nano_type nano_type_from_name(const char *name);      /* any case; -1 when unknown */
+NANO_API bool nano_type_is_supported(nano_type type);          /* can it be computed with? */
+NANO_API int64_t nano_type_block_size(nano_type type);         /* elements a block; 0 when unknown */
+NANO_API size_t nano_type_block_bytes(nano_type type);         /* bytes a block; 0 when unknown */
+NANO_API size_t nano_type_row_bytes(nano_type type, int64_t n); /* 0 when n is not whole blocks or overflows */
+
+/* Converts n elements (whole blocks) from and to float32 with the reference code. */
+NANO_API nano_status nano_type_from_float(nano_type type, const float *x, void *y, int64_t n, nano_error *err);
+NANO_API nano_status nano_type_to_float(nano_type type, const void *x, float *y, int64_t n, nano_error *err);
+
+/* -------------------------------------------------------------------- GGUF */
+
+/* Specification: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; versions 2 and 3, little endian. */
+
+typedef struct nano_gguf nano_gguf;
+
+typedef enum nano_gguf_kind {
+    NANO_GGUF_UINT8 = 0,
+    NANO_GGUF_INT8 = 1,
+    NANO_GGUF_UINT16 = 2,
+    NANO_GGUF_INT16 = 3,
+    NANO_GGUF_UINT32 = 4,
+    NANO_GGUF_INT32 = 5,
+    NANO_GGUF_FLOAT32 = 6,
+    NANO_GGUF_BOOL = 7,
+    NANO_GGUF_STRING = 8,
+    NANO_GGUF_ARRAY = 9,
+    NANO_GGUF_UINT64 = 10,
+    NANO_GGUF_INT64 = 11,
+    NANO_GGUF_FLOAT64 = 12
+} nano_gguf_kind;
+
+/* Bytes inside the mapped file; not NUL-terminated. */
+typedef struct nano_str {
+    const char *data;
+    size_t size;
+} nano_str;
+
+/* One metadata value. Scalars: n_items = 1 and item_kind = kind. Arrays: item_kind is the items' kind
+ * (arrays of arrays are refused at open). `data` points at the first item, unaligned, little endian. */
+typedef struct nano_gguf_value {
+    nano_str key;
+    nano_gguf_kind kind;
+    nano_gguf_kind item_kind;
+    uint64_t n_items;
+    const uint8_t *data;
+    size_t n_bytes;
+} nano_gguf_value;
+
+/* One tensor. `data` points into the mapping (aligned as the file says); NULL for a file without data. */
+typedef struct nano_gguf_tensor {
+    const char *name; /* NUL-terminated, owned by the nano_gguf */
+    nano_type type;
+    int32_t n_dims;
+    int64_t ne[4]; /* unused dims are 1 */
+    size_t n_bytes;
+    uint64_t offset; /* from the start of the file */
+    const void *data;
+} nano_gguf_tensor;
+
+/* Maps `path` and checks everything: counts, lengths, kinds, duplicate keys and names, shapes, offsets
+ * inside the file, aligned and not overlapping. Tensors of unknown type are refused with the type's number. */
+NANO_API nano_status nano_gguf_open(const char *path, nano_gguf **out, nano_error *err);
+/* The same over memory that the caller keeps alive and unchanged. `name` stands in messages for the path. */
+NANO_API nano_status nano_gguf_open_memory(const void *data, size_t size, const char *name, nano_gguf **out,
+                                           nano_error *err);
+NANO_API void nano_gguf_free(nano_gguf *gguf);
+
+NANO_API const char *nano_gguf_path(const nano_gguf *gguf);
+NANO_API uint32_t nano_gguf_version(const nano_gguf *gguf);
+NANO_API uint64_t nano_gguf_file_size(const nano_gguf *gguf);
+NANO_API uint64_t nano_gguf_alignment(const nano_gguf *gguf);
+
+NANO_API uint64_t nano_gguf_n_values(const nano_gguf *gguf);
+NANO_API const nano_gguf_value *nano_gguf_value_at(const nano_gguf *gguf, uint64_t i); /* NULL past the end */
+NANO_API const nano_gguf_value *nano_gguf_find(const nano_gguf *gguf, const char *key); /* NULL when absent */
+NANO_API uint64_t nano_gguf_n_tensors(const nano_gguf *gguf);
+NANO_API const nano_gguf_tensor *nano_gguf_tensor_at(const nano_gguf *gguf, uint64_t i);
+NANO_API const nano_gguf_tensor *nano_gguf_find_tensor(const nano_gguf *gguf, const char *name);
+
+/* Items of a value, converted: item i of an array, item 0 of a scalar. False when i is out of range or the
+ * kind cannot be converted without loss of meaning (a string is not a number; a float is not an integer). */
+NANO_API bool nano_gguf_item_int(const nano_gguf_value *value, uint64_t i, int64_t *out);
+NANO_API bool nano_gguf_item_float(const nano_gguf_value *value, uint64_t i, double *out);
+/* Walks an array of strings (or one string): start with *cursor = 0; false at the end. O(1) a step. */
+NANO_API bool nano_gguf_next_str(const nano_gguf_value *value, size_t *cursor, nano_str *out);
+
+/* Typed look-ups. NANO_ERR_NOT_FOUND or NANO_ERR_FORMAT name the file, the key and the kinds. */
+NANO_API nano_status nano_gguf_get_int(const nano_gguf *gguf, const char *key, int64_t *out, nano_error *err);
+NANO_API nano_status nano_gguf_get_float(const nano_gguf *gguf, const char *key, double *out, nano_error *err);
+NANO_API nano_status nano_gguf_get_str(const nano_gguf *gguf, const char *key, nano_str *out, nano_error *err);
+
+/* ------------------------------------------------------------- GGUF writer */
+
+/* Writes version 3 to a temporary file beside `path`; nano_gguf_writer_finish syncs and renames it, so an
+ * interrupted run leaves the old file or none. Order of calls: open, set_* (metadata), tensor (declare all),
+ * write (data, in the order declared, in any number of pieces a tensor), finish. */
+typedef struct nano_gguf_writer nano_gguf_writer;
+
+NANO_API nano_status nano_gguf_writer_open(const char *path, nano_gguf_writer **out, nano_error *err);
+/* Scalars and arrays of numbers: `items` are n_items little-endian items of `kind`. A scalar is
+ * is_array = false with n_items = 1. Setting a key twice is an error. */
+NANO_API nano_status nano_gguf_writer_set(nano_gguf_writer *w, const char *key, nano_gguf_kind kind, bool is_array,
+                                          const void *items, uint64_t n_items, nano_error *err);
+NANO_API nano_status nano_gguf_writer_set_str(nano_gguf_writer *w, const char *key, bool is_array,
+                                              const nano_str *items, uint64_t n_items, nano_error *err);
+/* Copies a value of an open file, bytes unchanged. */
+NANO_API nano_status nano_gguf_writer_copy(nano_gguf_writer *w, const nano_gguf_value *value, nano_error *err);
+NANO_API nano_status nano_gguf_writer_tensor(nano_gguf_writer *w, const char *name, nano_type type, int32_t n_dims,
+                                             const int64_t *ne, nano_error *err);
+NANO_API nano_status nano_gguf_writer_write(nano_gguf_writer *w, const void *data, size_t n_bytes, nano_error *err);
+NANO_API nano_status nano_gguf_writer_finish(nano_gguf_writer *w, nano_error *err);
+/* Also abandons an unfinished file: the temporary one is removed. */
+NANO_API void nano_gguf_writer_free(nano_gguf_writer *w);
+
+/* ------------------------------------------------------------------- graph */
+
+/* A graph is a list of tensors in the order they were made. A leaf is a weight, an input or a cache; every
+ * other tensor is the output of one op over earlier tensors, so there are no cycles. The outermost dim of an
+ * activation may be symbolic: T (tokens in this step) or W (rows whose logits are wanted, W <= T). */
+typedef struct nano_graph nano_graph;
+
+enum { NANO_DIM_T = -1, NANO_DIM_W = -2 };
+
+typedef enum nano_input {
+    NANO_INPUT_TOKENS = 0,    /* i32 (T): token ids */
+    NANO_INPUT_POSITIONS = 1, /* i32 (T): position of each token in its slot */
+    NANO_INPUT_WANTED = 2     /* i32 (W): rows of this step whose logits are wanted */
+} nano_input;
+
+/* An op's parameters; ops.inc and docs/architecture.md say which op reads which. */
+enum { NANO_MAX_SRC = 4, NANO_MAX_INTS = 12, NANO_MAX_FLOATS = 12 };
+
+NANO_API nano_status nano_graph_create(nano_graph **out, nano_error *err);
+NANO_API void nano_graph_free(nano_graph *graph);
+
+/* Each returns the new tensor's index in *out. The same weight, input or cache asked for twice is one tensor. */
+NANO_API nano_status nano_graph_weight(nano_graph *graph, const char *name, int32_t n_dims, const int64_t *ne,
+                                       int32_t *out, nano_error *err);
+NANO_API nano_status nano_graph_input(nano_graph *graph, nano_input kind, int32_t *out, nano_error *err);
+/* A K or V cache of one layer: (n_slots, n_head_kv, n_ctx, head_dim), n_slots and n_ctx set by the plan.
+ * Caches of even index hold keys, of odd index values: index = 2 * layer + is_value. */
+NANO_API nano_status nano_graph_cache(nano_graph *graph, int32_t index, int64_t n_head_kv, int64_t head_dim,
+                                      int32_t *out, nano_error *err);
+/* Adds op `name` over `src` (n_src tensor indices; -1 leaves an optional source out). */
+NANO_API nano_status nano_graph_op(nano_graph *graph, const char *name, int32_t n_src, const int32_t *src,
+                                   int32_t n_ints, const int64_t *ints, int32_t n_floats, const double *floats,
+                                   int32_t *out, nano_error *err);
+/* Names the graph's result: f32 (W, n_vocab). */
+NANO_API nano_status nano_graph_set_output(nano_graph *graph, int32_t tensor, nano_error *err);
+
+NANO_API int32_t nano_graph_n_tensors(const nano_graph *graph);
+/* Shape of a tensor, with NANO_DIM_T / NANO_DIM_W where symbolic. */
+NANO_API nano_status nano_graph_shape(const nano_graph *graph, int32_t tensor, int32_t *n_dims, int64_t *ne,
+                                      nano_error *err);
+
+/* Serialises to `buffer` when it is not NULL and `capacity` suffices; *size gets the bytes needed either way. */
+NANO_API nano_status nano_graph_save(const nano_graph *graph, void *buffer, size_t capacity, size_t *size,
+                                     nano_error *err);
+/* Rebuilds a graph from untrusted bytes, every node going through the same checks as when it was built. */
+NANO_API nano_status nano_graph_load(const void *data, size_t size, nano_graph **out, nano_error *err);
+
+/* ------------------------------------------------------------ model, plan */
+
+/* A file and a program bound together. Borrows `gguf`, which must outlive it; shareable between threads. */
+typedef struct nano_model nano_model;
+
+NANO_API nano_status nano_model_create(const nano_gguf *gguf, const void *program, size_t size, nano_model **out,
+                                       nano_error *err);
+NANO_API void nano_model_free(nano_model *model);
+NANO_API int64_t nano_model_n_vocab(const nano_model *model); /* columns of the output */
+
+typedef struct nano_limits {
+    int32_t n_ctx;       /* positions a slot */
+    int32_t n_batch;     /* most tokens in one step */
+    int32_t n_slots;     /* sequences held at once */
+    int32_t n_outputs;   /* most rows of logits in one step */
+    int32_t n_threads;   /* 0: one per physical core that is fast */
+    nano_type type_k;    /* cache types: F16 or F32 */
+    nano_type type_v;
+    bool deterministic;  /* prompts add up in the decode kernels' order */
+} nano_limits;
+
+NANO_API nano_limits nano_limits_default(void); /* 2048, 512, 1, 1, 0, F16, F16, false */
+
+/* Exact bytes. `weights` is mapped from the file (shared, reclaimable); the rest is one allocation. */
+typedef struct nano_memory {
+    uint64_t weights;     /* tensor data the program reads, mapped */
+    uint64_t cache;       /* K and V */
+    uint64_t activations; /* the arena of temporaries, lifetimes overlapped */
+    uint64_t outputs;     /* logits */
+    uint64_t scratch;     /* working space of all threads */
+    uint64_t bookkeeping; /* nodes, inputs, positions, the session itself */
+    uint64_t allocated;   /* cache + activations + outputs + scratch + bookkeeping: what create allocates */
+    uint64_t total;       /* weights + allocated */
+} nano_memory;
+
+typedef struct nano_plan nano_plan;
+
+/* Plans without reading a weight. The plan borrows the model. */
+NANO_API nano_status nano_plan_create(const nano_model *model, const nano_limits *limits, nano_plan **out,
+                                      nano_error *err);
+NANO_API void nano_plan_free(nano_plan *plan);
+NANO_API nano_memory nano_plan_memory(const nano_plan *plan);
+NANO_API nano_limits nano_plan_limits(const nano_plan *plan); /* n_threads resolved */
+/* The largest n_ctx, at most limits->n_ctx, whose total is within `budget` bytes; 0 when none is. */
+NANO_API nano_status nano_plan_fit(const nano_model *model, const nano_limits *limits, uint64_t budget,
+                                   int32_t *n_ctx, nano_error *err);
+
+/* What this process may still use: the least of physical memory available, cgroup and rlimit headroom. */
+NANO_API uint64_t nano_memory_available(void);
+NANO_API uint64_t nano_memory_peak(void); /* highest resident set of this process so far; 0 when unknown */
+
+/* ----------------------------------------------------------------- session */
+
+typedef struct nano_session nano_session;
+
+/* Makes the plan's single allocation and starts its threads. Borrows the model; the plan is copied. */
+NANO_API nano_status nano_session_create(const nano_plan *plan, nano_session **out, nano_error *err);
+NANO_API void nano_session_free(nano_session *session);
+
+/* One step. Token i belongs to slot slots[i] (all 0 when NULL) and takes that slot's next position.
+ * wanted[i] != 0 asks for its logits (only the last token's when NULL). On any error no slot has moved. */
+NANO_API nano_status nano_session_eval(nano_session *session, int32_t n_tokens, const int32_t *tokens,
+                                       const int32_t *slots, const uint8_t *wanted, nano_error *err);
+/* Logits of the last step, f32 (n_rows, n_vocab), in token order; valid until the next eval. The caller may
+ * write to them. */
+NANO_API float *nano_session_logits(nano_session *session, int32_t *n_rows);
+
+NANO_API int32_t nano_session_n_past(const nano_session *session, int32_t slot);
+/* Forgets the positions from n_past on. */
+NANO_API nano_status nano_session_truncate(nano_session *session, int32_t slot, int32_t n_past, nano_error *err);
+/* Makes slot `to` start with the first n_past positions of slot `from`. */
+NANO_API nano_status nano_session_copy_slot(nano_session *session, int32_t from, int32_t to, int32_t n_past,
+                                            nano_error *err);
+/* From any thread: the running or next eval returns NANO_ERR_CANCELLED soon. */
+NANO_API void nano_session_cancel(nano_session *session);
+
+/* Kernel level: "generic", "avx2", "avx512", "neon", "dotprod". NANOLLM_CPU forces one for the process. */
+NANO_API const char *nano_cpu_level(void);
+/* Comma-separated levels this machine can run, lowest first. */
+NANO_API const char *nano_cpu_levels(void);
+/* Chooses a level for sessions made from now on; NULL: the best. Unknown or unavailable: NANO_ERR_ARGUMENT. */
+NANO_API nano_status nano_cpu_set_level(const char *level, nano_error *err);
+NANO_API int32_t nano_cpu_default_threads(void);
+
+/* --------------------------------------------------------------- tokenizer */
+
+typedef struct nano_tokenizer nano_tokenizer;
+
+/* From the file's tokenizer.ggml.* keys. Copies what it needs. */
+NANO_API nano_status nano_tokenizer_create(const nano_gguf *gguf, nano_tokenizer **out, nano_error *err);
+NANO_API void nano_tokenizer_free(nano_tokenizer *tokenizer);
+NANO_API int32_t nano_tokenizer_n_tokens(const nano_tokenizer *tokenizer);
+/* Special ids: -1 when the file names none. */
+NANO_API int32_t nano_tokenizer_bos(const nano_tokenizer *tokenizer);
+NANO_API int32_t nano_tokenizer_eos(const nano_tokenizer *tokenizer);
+NANO_API int32_t nano_tokenizer_eot(const nano_tokenizer *tokenizer);
+NANO_API bool nano_tokenizer_adds_bos(const nano_tokenizer *tokenizer);
+NANO_API bool nano_tokenizer_adds_eos(const nano_tokenizer *tokenizer);
+/* True for every token that ends generation: eos, eot, and the well-known end-of-turn tokens. */
+NANO_API bool nano_tokenizer_is_end(const nano_tokenizer *tokenizer, int32_t id);
+NANO_API bool nano_tokenizer_is_special(const nano_tokenizer *tokenizer, int32_t id); /* control or unknown */
+/* The token as the file spells it ("Ġhello", "▁hello", "<0x0A>"); size 0 when out of range. */
+NANO_API nano_str nano_tokenizer_spelling(const nano_tokenizer *tokenizer, int32_t id);
+/* The id of an exact spelling, or -1. */
+NANO_API int32_t nano_tokenizer_find(const nano_tokenizer *tokenizer, const char *spelling, size_t size);
+
+/* Encoding allocates nothing: the caller lends nano_tokenizer_scratch(t, size) bytes, aligned for any type,
+ * and room for nano_tokenizer_max_ids(t, size) ids. add_special: BOS/EOS as the file says.
+ * parse_special: spellings of special tokens in the text become those tokens. Invalid UTF-8 is legal input. */
+NANO_API size_t nano_tokenizer_scratch(const nano_tokenizer *tokenizer, size_t text_size);
+NANO_API size_t nano_tokenizer_max_ids(const nano_tokenizer *tokenizer, size_t text_size);
+NANO_API nano_status nano_tokenizer_encode(const nano_tokenizer *tokenizer, const char *text, size_t size,
+                                           bool add_special, bool parse_special, void *scratch, size_t scratch_size,
+                                           int32_t *ids, size_t capacity, size_t *n_ids, nano_error *err);
+
+/* Streaming decoding: emits only whole UTF-8 characters; ill-formed bytes become U+FFFD. */
+typedef struct nano_decoder {
+    uint8_t pending[8]; /* an unfinished character */
+    int32_t n_pending;
+    bool started;      /* false: a leading space that encoding added is dropped */
+    bool show_special; /* write control tokens out as they are spelt */
+} nano_decoder;
+
+NANO_API void nano_decoder_init(nano_decoder *decoder, const nano_tokenizer *tokenizer, bool show_special);
+/* Most bytes one push or flush can write. */
+NANO_API size_t nano_decoder_max_bytes(const nano_tokenizer *tokenizer);
+NANO_API nano_status nano_decoder_push(nano_decoder *decoder, const nano_tokenizer *tokenizer, int32_t id, char *out,
+                                       size_t capacity, size_t *n_bytes, nano_error *err);
+NANO_API size_t nano_decoder_flush(nano_decoder *decoder, char *out, size_t capacity);
+
+/* ----------------------------------------------------------------- sampler */
+
+typedef struct nano_sampler nano_sampler;
+
+/* Defaults and order of the chain: penalties, (DRY and XTC are not offered), top-k, typical, top-p, min-p,
+ * temperature, draw. temperature <= 0 is greedy: the first of the largest logits. mirostat replaces the
+ * truncating samplers. */
+typedef struct nano_sampler_params {
+    uint64_t seed;
+    float temperature;       /* 0.8 */
+    int32_t top_k;           /* 40; <= 0: all */
+    float top_p;             /* 0.95; 1: off */
+    float min_p;             /* 0.05; 0: off */
+    float typical_p;         /* 1: off */
+    float repeat_penalty;    /* 1: off */
+    float presence_penalty;  /* 0: off */
+    float frequency_penalty; /* 0: off */
+    int32_t penalty_last_n;  /* 64; 0: off; -1: all of max_last_n */
+    int32_t max_last_n;      /* most tokens the penalties can look back on, for penalty_last_n = -1 */
+    int32_t mirostat;        /* 0 off, 1, 2 */
+    float mirostat_tau;      /* 5.0 */
+    float mirostat_eta;      /* 0.1 */
+    int32_t min_keep;        /* 1: the truncating samplers leave at least so many */
+    const int32_t *bias_ids; /* n_bias logit biases, copied */
+    const float *bias_values;
+    int32_t n_bias;
+} nano_sampler_params;
+
+NANO_API nano_sampler_params nano_sampler_params_default(void);
+NANO_API nano_status nano_sampler_create(const nano_sampler_params *params, int32_t n_vocab, nano_sampler **out,
+                                         nano_error *err);
+NANO_API void nano_sampler_free(nano_sampler *sampler);
+/* Draws from f32 (n_vocab) logits; they are left unchanged. Allocates nothing. NaN logits are never drawn;
+ * NANO_ERR_ARGUMENT when no finite one is left. Does not accept: call nano_sampler_accept with the choice. */
+NANO_API nano_status nano_sampler_sample(nano_sampler *sampler, const float *logits, int32_t *id, nano_error *err);
+/* Tells the penalties about a token (of the prompt or just drawn). */
+NANO_API void nano_sampler_accept(nano_sampler *sampler, int32_t id);
+/* Forgets accepted tokens and starts the random stream at `seed` again. */
+NANO_API void nano_sampler_reset(nano_sampler *sampler, uint64_t seed);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* GGML_CORE_H */
