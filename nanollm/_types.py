@@ -1,0 +1,78 @@
+"""Plain records that cross between Python and the core. Each mirrors a struct of ggml_core.h, field by field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Limits", "Memory", "SamplerParams", "TensorInfo"]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """One tensor of a GGUF file. `shape` is row-major, outermost first, as NumPy has it."""
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    n_bytes: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a session is planned for. `limits_default()` gives the core's defaults; derive with `dataclasses.replace`."""
+
+    n_ctx: int
+    """Positions a slot."""
+    n_batch: int
+    """Most tokens in one step."""
+    n_slots: int
+    """Sequences held at once."""
+    n_outputs: int
+    """Most rows of logits in one step."""
+    n_threads: int
+    """0: one per physical core that is fast."""
+    type_k: str
+    """Type of the key cache: F16 or F32."""
+    type_v: str
+    """Type of the value cache: F16 or F32."""
+    deterministic: bool
+    """Prompts add up in the decode kernels' order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Exact bytes of a plan. `weights` is mapped from the file, the rest is one allocation."""
+
+    weights: int
+    cache: int
+    activations: int
+    outputs: int
+    scratch: int
+    bookkeeping: int
+    allocated: int
+    """All but the weights."""
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerParams:
+    """The sampler's chain. `sampler_params_default()` gives the core's defaults; ggml_core.h explains each field."""
+
+    seed: int
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    typical_p: float
+    repeat_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    penalty_last_n: int
+    max_last_n: int
+    mirostat: int
+    mirostat_tau: float
+    mirostat_eta: float
+    min_keep: int
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """(token id, value added to its logit)."""
