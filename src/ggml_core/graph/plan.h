@@ -1,0 +1,88 @@
+/*
+ * A plan: the graph lowered to nodes in stages, every buffer's place known.
+ *
+ * Lowering drops views (they become offsets), puts a QUANTIZE node before linears whose weights want their
+ * activations quantised (one node an activation and format, shared by all its linears), and groups nodes that do not
+ * depend on each other into stages: one barrier a stage. Two tensors share arena bytes only when their stages are
+ * disjoint.
+ *
+ * What a session allocates, in this order, each part aligned to a cache line:
+ *
+ *   session | nodes | stages, counters | inputs, slots, tiles | pool      bookkeeping
+ *   K and V of every layer                                                cache
+ *   temporaries                                                           activations
+ *   logits (n_outputs, n_vocab)                                           outputs
+ *   n_threads working spaces                                              scratch
+ */
+#ifndef NANO_GRAPH_PLAN_H
+#define NANO_GRAPH_PLAN_H
+
+#include "graph/graph.h"
+#include "model.h"
+
+typedef enum nano_region {
+    NANO_REGION_NONE, /* an optional source that is not there */
+    NANO_REGION_FILE,
+    NANO_REGION_INPUT,
+    NANO_REGION_CACHE,
+    NANO_REGION_ARENA,
+    NANO_REGION_OUTPUT
+} nano_region;
+
+typedef struct nano_operand {
+    nano_region region;
+    nano_type type;
+    int64_t rows;     /* NANO_DIM_T, NANO_DIM_W, or how many */
+    int64_t ne[2];    /* a row: ne[1] groups (heads) of ne[0] elements, contiguous */
+    size_t row_bytes; /* from one row to the next */
+    uint64_t offset;  /* in its region; FILE: unused */
+    const uint8_t *data; /* FILE: the mapping; the others are set when a session is made */
+} nano_operand;
+
+typedef struct nano_node {
+    nano_op op;
+    nano_operand out;
+    uint8_t *out_data; /* out.data, to write to */
+    nano_operand src[NANO_MAX_SRC];
+    nano_params params;
+} nano_node;
+
+/* Tokens of one step that follow each other in one slot. */
+typedef struct nano_tile {
+    int32_t first;    /* row in the step */
+    int32_t count;    /* at most NANO_TILE_TOKENS */
+    int32_t slot;
+    int32_t position; /* of the first */
+} nano_tile;
+
+/* Attention walks the cache in blocks that start at multiples of NANO_KV_BLOCK, whatever the step's split: part of
+ * what makes results the same bits for any batch. */
+enum { NANO_TILE_TOKENS = 32, NANO_KV_BLOCK = 64 };
+
+/* Offsets into the one allocation. */
+typedef struct nano_layout {
+    uint64_t session, nodes, stages, counters, tokens, positions, wanted, slots, n_past, advance, tiles, pool;
+    uint64_t cache, arena, outputs, scratch, total;
+    uint64_t scratch_stride; /* a thread's working space */
+} nano_layout;
+
+struct nano_plan {
+    const nano_model *model;
+    nano_limits limits;
+    nano_memory memory;
+    nano_layout layout;
+    nano_node *nodes;
+    int32_t n_nodes;
+    int32_t *stages; /* first node of each stage, and n_nodes at the end */
+    int32_t n_stages;
+};
+
+/* Bytes from one slot, and from one head of a slot, to the next in a cache operand. */
+static inline size_t nano_cache_head_bytes(const nano_operand *cache, int32_t n_ctx) {
+    return cache->row_bytes * (size_t)n_ctx;
+}
+static inline size_t nano_cache_slot_bytes(const nano_operand *cache, int32_t n_ctx) {
+    return nano_cache_head_bytes(cache, n_ctx) * (size_t)cache->ne[1];
+}
+
+#endif

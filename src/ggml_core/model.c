@@ -1,0 +1,101 @@
+#include "model.h"
+
+#include "base/arith.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *shape_text(const int64_t *ne, char *text, size_t size) {
+    (void)snprintf(text, size, "(%lld, %lld, %lld, %lld)", (long long)ne[3], (long long)ne[2], (long long)ne[1],
+                      (long long)ne[0]);
+    return text;
+}
+
+static nano_status bind_weight(nano_model *model, int32_t i, nano_error *err) {
+    const nano_tensor *want = &model->graph->tensors[i];
+    const char *path = nano_gguf_path(model->gguf);
+    const nano_gguf_tensor *have = nano_gguf_find_tensor(model->gguf, want->name);
+    if (have == NULL) {
+        return nano_fail(err, NANO_ERR_NOT_FOUND, "%s: tensor %s is missing", path, want->name);
+    }
+    if (memcmp(have->ne, want->ne, sizeof want->ne) != 0) {
+        char found[100], expected[100];
+        return nano_fail(err, NANO_ERR_SHAPE, "%s: tensor %s has shape %s, expected %s", path, want->name,
+                         shape_text(have->ne, found, sizeof found), shape_text(want->ne, expected, sizeof expected));
+    }
+    const nano_type_traits *traits = nano_type_find(have->type);
+    if (traits == NULL || traits->to_float == NULL) {
+        return nano_fail(err, NANO_ERR_UNSUPPORTED, "%s: tensor %s has type %s, which this build cannot compute with",
+                         path, want->name, traits == NULL ? "unknown" : traits->name);
+    }
+    if (want->n_dims == 1 && have->type != NANO_TYPE_F32) {
+        return nano_fail(err, NANO_ERR_UNSUPPORTED, "%s: tensor %s has type %s, expected F32 for a vector", path,
+                         want->name, traits->name);
+    }
+    if (have->data == NULL || (uintptr_t)have->data % (traits->block_size == 1 ? traits->block_bytes : 1) != 0) {
+        return nano_fail(err, NANO_ERR_FORMAT, "%s: tensor %s is not aligned to its elements", path, want->name);
+    }
+    model->weights[i] = have;
+    model->weight_bytes += have->n_bytes;
+    return NANO_OK;
+}
+
+/* How far token ids and positions may go, by the tables that they index. */
+static void measure_tables(nano_model *model) {
+    const nano_graph *graph = model->graph;
+    model->n_token_ids = INT64_MAX;
+    model->n_positions = INT64_MAX;
+    for (int32_t i = 0; i < graph->n_tensors; i++) {
+        const nano_tensor *t = &graph->tensors[i];
+        if (t->op != NANO_OP_ROWS) {
+            continue;
+        }
+        int64_t n_rows = graph->tensors[t->src[0]].ne[1];
+        int32_t input = graph->tensors[t->src[1]].index;
+        if (input == NANO_INPUT_TOKENS) {
+            model->n_token_ids = nano_min_i64(model->n_token_ids, n_rows);
+        } else if (input == NANO_INPUT_POSITIONS) {
+            model->n_positions = nano_min_i64(model->n_positions, n_rows);
+        }
+    }
+}
+
+nano_status nano_model_create(const nano_gguf *gguf, const void *program, size_t size, nano_model **out,
+                              nano_error *err) {
+    nano_model *model = calloc(1, sizeof *model);
+    if (model == NULL) {
+        return nano_fail(err, NANO_ERR_MEMORY, "model: out of memory");
+    }
+    model->gguf = gguf;
+    nano_status status = nano_graph_load(program, size, &model->graph, err);
+    if (status == NANO_OK) {
+        model->weights = calloc((size_t)model->graph->n_tensors, sizeof *model->weights);
+        if (model->weights == NULL) {
+            status = nano_fail(err, NANO_ERR_MEMORY, "model: out of memory");
+        }
+    }
+    for (int32_t i = 0; status == NANO_OK && i < model->graph->n_tensors; i++) {
+        if (model->graph->tensors[i].storage == NANO_STORE_WEIGHT) {
+            status = bind_weight(model, i, err);
+        }
+    }
+    if (status != NANO_OK) {
+        nano_model_free(model);
+        return status;
+    }
+    measure_tables(model);
+    model->n_vocab = model->graph->tensors[model->graph->output].ne[0];
+    *out = model;
+    return NANO_OK;
+}
+
+void nano_model_free(nano_model *model) {
+    if (model != NULL) {
+        nano_graph_free(model->graph);
+        free(model->weights);
+        free(model);
+    }
+}
+
+int64_t nano_model_n_vocab(const nano_model *model) { return model->n_vocab; }
