@@ -1,0 +1,82 @@
+#include "cpu/features.h"
+
+#include <stdbool.h>
+
+static uint32_t when(bool condition, uint32_t bit) { return condition ? bit : 0; }
+
+#if defined(__x86_64__) || defined(__i386__)
+#  include <cpuid.h>
+
+/* XCR0, which registers the operating system saves. Only after CPUID has said that OSXSAVE is set. As bytes,
+ * for assemblers and compiler flags that do not know xgetbv. */
+static uint32_t saved_registers(void) {
+    uint32_t low = 0;
+    uint32_t high = 0;
+    __asm__ __volatile__(".byte 0x0f, 0x01, 0xd0" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+}
+
+/* Bit numbers: Intel's Software Developer's Manual, volume 2, CPUID; volume 1, 13.3 for XCR0. */
+uint32_t nano_cpu_features(void) {
+    unsigned a = 0;
+    unsigned b = 0;
+    unsigned c = 0;
+    unsigned d = 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || (c >> 27 & 1) == 0) {
+        return 0;
+    }
+    const uint32_t saved = saved_registers();
+    const bool ymm = (saved & 0x06) == 0x06 && (c >> 28 & 1) != 0;
+    const bool zmm = ymm && (saved & 0xe6) == 0xe6;
+    uint32_t found = when(ymm && (c >> 12 & 1) != 0, NANO_CPU_FMA) | when(ymm && (c >> 29 & 1) != 0, NANO_CPU_F16C);
+    if (__get_cpuid_max(0, 0) < 7) {
+        return found;
+    }
+    __cpuid_count(7, 0, a, b, c, d);
+    return found | when(ymm && (b >> 5 & 1) != 0, NANO_CPU_AVX2) | when(zmm && (b >> 16 & 1) != 0, NANO_CPU_AVX512F) |
+           when(zmm && (b >> 17 & 1) != 0, NANO_CPU_AVX512DQ) | when(zmm && (b >> 30 & 1) != 0, NANO_CPU_AVX512BW) |
+           when(zmm && (b >> 31 & 1) != 0, NANO_CPU_AVX512VL) | when(zmm && (c >> 11 & 1) != 0, NANO_CPU_AVX512VNNI);
+}
+
+#elif defined(__linux__) && (defined(__aarch64__) || defined(__arm__))
+#  include <sys/auxv.h>
+
+/* Old headers lack the newer names; the numbers are the kernel's ABI (arch/arm*, uapi/asm/hwcap.h). */
+#  if defined(__aarch64__)
+#    ifndef HWCAP_ASIMD
+#      define HWCAP_ASIMD (1 << 1)
+#    endif
+#    ifndef HWCAP_ASIMDDP
+#      define HWCAP_ASIMDDP (1 << 20)
+#    endif
+
+uint32_t nano_cpu_features(void) {
+    const unsigned long caps = getauxval(AT_HWCAP);
+    return when((caps & HWCAP_ASIMD) != 0, NANO_CPU_NEON) | when((caps & HWCAP_ASIMDDP) != 0, NANO_CPU_DOTPROD);
+}
+#  else
+#    ifndef HWCAP_NEON
+#      define HWCAP_NEON (1 << 12)
+#    endif
+
+uint32_t nano_cpu_features(void) { return when((getauxval(AT_HWCAP) & HWCAP_NEON) != 0, NANO_CPU_NEON); }
+#  endif
+
+#else
+
+/* Nobody to ask: what the compiler was told to take for granted. */
+uint32_t nano_cpu_features(void) {
+#  if defined(__ARM_NEON)
+    const bool neon = true;
+#  else
+    const bool neon = false;
+#  endif
+#  if defined(__ARM_FEATURE_DOTPROD)
+    const bool dotprod = true;
+#  else
+    const bool dotprod = false;
+#  endif
+    return when(neon, NANO_CPU_NEON) | when(dotprod, NANO_CPU_DOTPROD);
+}
+
+#endif

@@ -1,0 +1,99 @@
+/*
+ * The kernel table: inner loops for one instruction set, behind function pointers.
+ *
+ * A table starts as the scalar reference; each level's init then overwrites what it does better (features and
+ * levels: cpu/features.h, cpu/dispatch.c). kernels.inc has a row a kernel; the harness tests/kerncheck.c runs
+ * every row of every level against the reference.
+ *
+ * Contract of every kernel:
+ *  - pointers need no more alignment than their element type; rows of weights may start anywhere;
+ *  - nothing outside the stated rows is read or written;
+ *  - the order in which an output element is added up depends only on the row length and the level: not on
+ *    how many rows or columns one call covers, nor on their position. So results are the same bits for any
+ *    split of the work. (Integer sums are exact in any order.)
+ */
+#ifndef NANO_CPU_KERNELS_H
+#define NANO_CPU_KERNELS_H
+
+#include "types/types.h"
+
+/* y[c * y_stride + r] = sum over i < n of w[r][i] * x[c][i], for r < n_rows, c < n_cols.
+ * w: rows of the kernel's type, w_stride bytes apart. x: rows of the type's activation format (f32 or A8, see
+ * types.h), x_stride bytes apart. y: f32, y_stride elements apart. n is whole blocks of w's type. */
+typedef struct nano_linear_args {
+    int64_t n;
+    const void *w;
+    size_t w_stride;
+    int64_t n_rows;
+    const void *x;
+    size_t x_stride;
+    int64_t n_cols;
+    float *y;
+    int64_t y_stride;
+} nano_linear_args;
+
+typedef void nano_linear_fn(const nano_linear_args *args);
+
+/* x: f32 (n) -> y: n elements in the target format (A8: n a multiple of 32). */
+typedef void nano_convert_fn(const void *x, void *y, int64_t n);
+
+/* gelu is the tanh form of GPT-2 (Hendrycks & Gimpel, arXiv:1606.08415):
+ *   x / 2 * (1 + tanh(u)) = x * sigmoid(2 u), u = sqrt(2 / pi) * (x + 0.044715 x^3),
+ * computed as x * sigmoid(NANO_GELU_LINEAR * x * (1 + NANO_GELU_CUBIC * x^2)). silu(x) = x * sigmoid(x);
+ * swiglu(a, b) = silu(a) * b. */
+#define NANO_GELU_LINEAR 1.5957691216f /* 2 sqrt(2 / pi) */
+#define NANO_GELU_CUBIC 0.044715f
+
+/* y[i] = f(a[i]); y may be a. */
+typedef void nano_unary_fn(const float *a, float *y, int64_t n);
+/* y[i] = f(a[i], b[i]); y may be a or b. */
+typedef void nano_binary_fn(const float *a, const float *b, float *y, int64_t n);
+/* y[i] = a[i] * s; y may be a. */
+typedef void nano_scale_fn(const float *a, float s, float *y, int64_t n);
+/* rms_norm: y = x / sqrt(mean(x^2) + eps) * w. norm: y = (x - mean) / sqrt(var + eps) * w + b. w and b may be
+ * NULL (1 and 0); rms_norm ignores b; y may be x. */
+typedef void nano_norm_fn(const float *x, const float *w, const float *b, float eps, float *y, int64_t n);
+/* Rotates n_rot leading elements of x by angles given as table[2*i] = cos, table[2*i+1] = sin (i < n_rot/2);
+ * the rest up to n is copied. Pairs: (2i, 2i+1) in rope_pairs, (i, i + n_rot/2) in rope_halves. y may be x. */
+typedef void nano_rope_fn(const float *x, const float *table, float *y, int64_t n_rot, int64_t n);
+/* x[i] = exp(x[i] - max); returns the sum (in a fixed order that depends on n alone). -INFINITY gives exactly 0. */
+typedef float nano_exp_sum_fn(float *x, float max, int64_t n);
+typedef float nano_max_fn(const float *x, int64_t n);
+/* out[c][i] += sum over r < n_rows of p[c][r] * v[r][i], added in the order of r (a chain of fused or unfused
+ * multiply-adds, the same for every i, c). v: rows of the kernel's type (f32 or f16), v_stride bytes apart; p, out: f32,
+ * p_stride and out_stride elements apart; i < n. A call over rows 0..k and one over k..m make the same bits as one
+ * over 0..m. */
+typedef struct nano_weigh_args {
+    int64_t n;
+    const void *v;
+    size_t v_stride;
+    int64_t n_rows;
+    const float *p;
+    int64_t p_stride;
+    int64_t n_cols;
+    float *out;
+    int64_t out_stride;
+} nano_weigh_args;
+
+typedef void nano_weigh_fn(const nano_weigh_args *args);
+
+typedef struct nano_kernels {
+#define NANO_KERNEL(name, fn) fn *name;
+#include "cpu/kernels.inc"
+#undef NANO_KERNEL
+} nano_kernels;
+
+/* The linear kernel for weights of `type`; NULL when the type cannot be computed with. */
+nano_linear_fn *nano_kernels_linear(const nano_kernels *k, nano_type type);
+/* The kernel that makes rows of an activation format from f32; NULL for F32 itself. */
+nano_convert_fn *nano_kernels_quantize(const nano_kernels *k, nano_type activation);
+/* attention's value sum over a cache of `type` (F16, F32); NULL otherwise. */
+nano_weigh_fn *nano_kernels_weigh(const nano_kernels *k, nano_type type);
+
+/* The table of one level ("avx2"), for tests; NULL when this machine cannot run it. */
+const nano_kernels *nano_kernels_at(const char *level);
+/* The table of the level now chosen (nano_cpu_set_level, NANOLLM_CPU, else the best). Never NULL. A level in
+ * NANOLLM_CPU that this machine lacks is passed over here; nano_cpu_set_level(NULL) reports it. */
+const nano_kernels *nano_kernels_current(void);
+
+#endif

@@ -1,0 +1,23 @@
+/* Declares nano_<kernel>_<level> of every row and level, and the init of every level: it overwrites in the table
+ * what the level does better than those below it. Which are defined depends on the machine that is built for. */
+#ifndef NANO_CPU_KERNELS_LEVELS_H
+#define NANO_CPU_KERNELS_LEVELS_H
+
+#include "cpu/kernels.h"
+
+#define NANO_KERNEL(name, fn) \
+    fn nano_##name##_ref;     \
+    fn nano_##name##_avx2;    \
+    fn nano_##name##_avx512;  \
+    fn nano_##name##_neon;    \
+    fn nano_##name##_dotprod;
+#include "cpu/kernels.inc"
+#undef NANO_KERNEL
+
+void nano_kernels_init_ref(nano_kernels *k);
+void nano_kernels_init_avx2(nano_kernels *k);
+void nano_kernels_init_avx512(nano_kernels *k);
+void nano_kernels_init_neon(nano_kernels *k);
+void nano_kernels_init_dotprod(nano_kernels *k);
+
+#endif
