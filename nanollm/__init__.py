@@ -1,0 +1,37 @@
+"""Run, quantise and fine-tune small language models on small devices."""
+
+from nanollm._core import version as _version
+from nanollm._types import Limits, Memory, SamplerParams, TensorInfo
+from nanollm.errors import (
+    ArgumentError,
+    CancelledError,
+    FileError,
+    FormatError,
+    InternalError,
+    LimitError,
+    MemoryLimitError,
+    NanoError,
+    NotFoundError,
+    ShapeError,
+    UnsupportedError,
+)
+
+__all__ = [
+    "ArgumentError",
+    "CancelledError",
+    "FileError",
+    "FormatError",
+    "InternalError",
+    "LimitError",
+    "Limits",
+    "Memory",
+    "MemoryLimitError",
+    "NanoError",
+    "NotFoundError",
+    "SamplerParams",
+    "ShapeError",
+    "TensorInfo",
+    "UnsupportedError",
+]
+
+__version__ = _version()

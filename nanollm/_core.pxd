@@ -1,0 +1,246 @@
+# The parts of ggml_core.h that the bindings use; the header documents them.
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+
+
+cdef extern from "ggml_core.h" nogil:
+    ctypedef enum nano_status:
+        NANO_OK
+
+    ctypedef struct nano_error:
+        nano_status status
+        char message[500]
+
+    const char *nano_version()
+
+    # Types
+
+    ctypedef int32_t nano_type
+
+    const char *nano_type_name(nano_type type)
+    nano_type nano_type_from_name(const char *name)
+    bint nano_type_is_supported(nano_type type)
+    int64_t nano_type_block_size(nano_type type)
+    size_t nano_type_block_bytes(nano_type type)
+    size_t nano_type_row_bytes(nano_type type, int64_t n)
+    nano_status nano_type_from_float(nano_type type, const float *x, void *y, int64_t n, nano_error *err)
+    nano_status nano_type_to_float(nano_type type, const void *x, float *y, int64_t n, nano_error *err)
+
+    # GGUF
+
+    ctypedef struct nano_gguf
+
+    ctypedef enum nano_gguf_kind:
+        NANO_GGUF_BOOL
+        NANO_GGUF_STRING
+        NANO_GGUF_ARRAY
+
+    ctypedef struct nano_str:
+        const char *data
+        size_t size
+
+    ctypedef struct nano_gguf_value:
+        nano_str key
+        nano_gguf_kind kind
+        nano_gguf_kind item_kind
+        uint64_t n_items
+        const uint8_t *data
+        size_t n_bytes
+
+    ctypedef struct nano_gguf_tensor:
+        const char *name
+        nano_type type
+        int32_t n_dims
+        int64_t ne[4]
+        size_t n_bytes
+        uint64_t offset
+        const void *data
+
+    nano_status nano_gguf_open(const char *path, nano_gguf **out, nano_error *err)
+    nano_status nano_gguf_open_memory(
+        const void *data, size_t size, const char *name, nano_gguf **out, nano_error *err)
+    void nano_gguf_free(nano_gguf *gguf)
+    const char *nano_gguf_path(const nano_gguf *gguf)
+    uint32_t nano_gguf_version(const nano_gguf *gguf)
+    uint64_t nano_gguf_file_size(const nano_gguf *gguf)
+    uint64_t nano_gguf_alignment(const nano_gguf *gguf)
+    uint64_t nano_gguf_n_values(const nano_gguf *gguf)
+    const nano_gguf_value *nano_gguf_value_at(const nano_gguf *gguf, uint64_t i)
+    const nano_gguf_value *nano_gguf_find(const nano_gguf *gguf, const char *key)
+    uint64_t nano_gguf_n_tensors(const nano_gguf *gguf)
+    const nano_gguf_tensor *nano_gguf_tensor_at(const nano_gguf *gguf, uint64_t i)
+    const nano_gguf_tensor *nano_gguf_find_tensor(const nano_gguf *gguf, const char *name)
+    bint nano_gguf_next_str(const nano_gguf_value *value, size_t *cursor, nano_str *out)
+
+    # GGUF writer
+
+    ctypedef struct nano_gguf_writer
+
+    nano_status nano_gguf_writer_open(const char *path, nano_gguf_writer **out, nano_error *err)
+    nano_status nano_gguf_writer_set(
+        nano_gguf_writer *w, const char *key, nano_gguf_kind kind, bint is_array, const void *items,
+        uint64_t n_items, nano_error *err)
+    nano_status nano_gguf_writer_set_str(
+        nano_gguf_writer *w, const char *key, bint is_array, const nano_str *items, uint64_t n_items, nano_error *err)
+    nano_status nano_gguf_writer_copy(nano_gguf_writer *w, const nano_gguf_value *value, nano_error *err)
+    nano_status nano_gguf_writer_tensor(
+        nano_gguf_writer *w, const char *name, nano_type type, int32_t n_dims, const int64_t *ne, nano_error *err)
+    nano_status nano_gguf_writer_write(nano_gguf_writer *w, const void *data, size_t n_bytes, nano_error *err)
+    nano_status nano_gguf_writer_finish(nano_gguf_writer *w, nano_error *err)
+    void nano_gguf_writer_free(nano_gguf_writer *w)
+
+    # Graph
+
+    ctypedef struct nano_graph
+
+    enum:
+        NANO_DIM_T
+        NANO_DIM_W
+        NANO_MAX_SRC
+        NANO_MAX_INTS
+        NANO_MAX_FLOATS
+
+    ctypedef enum nano_input:
+        NANO_INPUT_TOKENS
+        NANO_INPUT_POSITIONS
+        NANO_INPUT_WANTED
+
+    nano_status nano_graph_create(nano_graph **out, nano_error *err)
+    void nano_graph_free(nano_graph *graph)
+    nano_status nano_graph_weight(
+        nano_graph *graph, const char *name, int32_t n_dims, const int64_t *ne, int32_t *out, nano_error *err)
+    nano_status nano_graph_input(nano_graph *graph, nano_input kind, int32_t *out, nano_error *err)
+    nano_status nano_graph_cache(
+        nano_graph *graph, int32_t index, int64_t n_head_kv, int64_t head_dim, int32_t *out, nano_error *err)
+    nano_status nano_graph_op(
+        nano_graph *graph, const char *name, int32_t n_src, const int32_t *src, int32_t n_ints, const int64_t *ints,
+        int32_t n_floats, const double *floats, int32_t *out, nano_error *err)
+    nano_status nano_graph_set_output(nano_graph *graph, int32_t tensor, nano_error *err)
+    int32_t nano_graph_n_tensors(const nano_graph *graph)
+    nano_status nano_graph_shape(
+        const nano_graph *graph, int32_t tensor, int32_t *n_dims, int64_t *ne, nano_error *err)
+    nano_status nano_graph_save(const nano_graph *graph, void *buffer, size_t capacity, size_t *size, nano_error *err)
+    nano_status nano_graph_load(const void *data, size_t size, nano_graph **out, nano_error *err)
+
+    # Model, plan
+
+    ctypedef struct nano_model
+
+    ctypedef struct nano_limits:
+        int32_t n_ctx
+        int32_t n_batch
+        int32_t n_slots
+        int32_t n_outputs
+        int32_t n_threads
+        nano_type type_k
+        nano_type type_v
+        bint deterministic
+
+    ctypedef struct nano_memory:
+        uint64_t weights
+        uint64_t cache
+        uint64_t activations
+        uint64_t outputs
+        uint64_t scratch
+        uint64_t bookkeeping
+        uint64_t allocated
+        uint64_t total
+
+    ctypedef struct nano_plan
+
+    nano_status nano_model_create(
+        const nano_gguf *gguf, const void *program, size_t size, nano_model **out, nano_error *err)
+    void nano_model_free(nano_model *model)
+    int64_t nano_model_n_vocab(const nano_model *model)
+    nano_limits nano_limits_default()
+    nano_status nano_plan_create(const nano_model *model, const nano_limits *limits, nano_plan **out, nano_error *err)
+    void nano_plan_free(nano_plan *plan)
+    nano_memory nano_plan_memory(const nano_plan *plan)
+    nano_limits nano_plan_limits(const nano_plan *plan)
+    nano_status nano_plan_fit(
+        const nano_model *model, const nano_limits *limits, uint64_t budget, int32_t *n_ctx, nano_error *err)
+    uint64_t nano_memory_available()
+    uint64_t nano_memory_peak()
+
+    # Session
+
+    ctypedef struct nano_session
+
+    nano_status nano_session_create(const nano_plan *plan, nano_session **out, nano_error *err)
+    void nano_session_free(nano_session *session)
+    nano_status nano_session_eval(
+        nano_session *session, int32_t n_tokens, const int32_t *tokens, const int32_t *slots, const uint8_t *wanted,
+        nano_error *err)
+    float *nano_session_logits(nano_session *session, int32_t *n_rows)
+    int32_t nano_session_n_past(const nano_session *session, int32_t slot)
+    nano_status nano_session_truncate(nano_session *session, int32_t slot, int32_t n_past, nano_error *err)
+    nano_status nano_session_copy_slot(
+        nano_session *session, int32_t source, int32_t target, int32_t n_past, nano_error *err)
+    void nano_session_cancel(nano_session *session)
+    const char *nano_cpu_level()
+    const char *nano_cpu_levels()
+    nano_status nano_cpu_set_level(const char *level, nano_error *err)
+    int32_t nano_cpu_default_threads()
+
+    # Tokenizer
+
+    ctypedef struct nano_tokenizer
+
+    ctypedef struct nano_decoder:
+        pass
+
+    nano_status nano_tokenizer_create(const nano_gguf *gguf, nano_tokenizer **out, nano_error *err)
+    void nano_tokenizer_free(nano_tokenizer *tokenizer)
+    int32_t nano_tokenizer_n_tokens(const nano_tokenizer *tokenizer)
+    int32_t nano_tokenizer_bos(const nano_tokenizer *tokenizer)
+    int32_t nano_tokenizer_eos(const nano_tokenizer *tokenizer)
+    int32_t nano_tokenizer_eot(const nano_tokenizer *tokenizer)
+    bint nano_tokenizer_adds_bos(const nano_tokenizer *tokenizer)
+    bint nano_tokenizer_adds_eos(const nano_tokenizer *tokenizer)
+    bint nano_tokenizer_is_end(const nano_tokenizer *tokenizer, int32_t id)
+    bint nano_tokenizer_is_special(const nano_tokenizer *tokenizer, int32_t id)
+    nano_str nano_tokenizer_spelling(const nano_tokenizer *tokenizer, int32_t id)
+    int32_t nano_tokenizer_find(const nano_tokenizer *tokenizer, const char *spelling, size_t size)
+    size_t nano_tokenizer_scratch(const nano_tokenizer *tokenizer, size_t text_size)
+    size_t nano_tokenizer_max_ids(const nano_tokenizer *tokenizer, size_t text_size)
+    nano_status nano_tokenizer_encode(
+        const nano_tokenizer *tokenizer, const char *text, size_t size, bint add_special, bint parse_special,
+        void *scratch, size_t scratch_size, int32_t *ids, size_t capacity, size_t *n_ids, nano_error *err)
+    void nano_decoder_init(nano_decoder *decoder, const nano_tokenizer *tokenizer, bint show_special)
+    size_t nano_decoder_max_bytes(const nano_tokenizer *tokenizer)
+    nano_status nano_decoder_push(
+        nano_decoder *decoder, const nano_tokenizer *tokenizer, int32_t id, char *out, size_t capacity,
+        size_t *n_bytes, nano_error *err)
+    size_t nano_decoder_flush(nano_decoder *decoder, char *out, size_t capacity)
+
+    # Sampler
+
+    ctypedef struct nano_sampler
+
+    ctypedef struct nano_sampler_params:
+        uint64_t seed
+        float temperature
+        int32_t top_k
+        float top_p
+        float min_p
+        float typical_p
+        float repeat_penalty
+        float presence_penalty
+        float frequency_penalty
+        int32_t penalty_last_n
+        int32_t max_last_n
+        int32_t mirostat
+        float mirostat_tau
+        float mirostat_eta
+        int32_t min_keep
+        const int32_t *bias_ids
+        const float *bias_values
+        int32_t n_bias
+
+    nano_sampler_params nano_sampler_params_default()
+    nano_status nano_sampler_create(
+        const nano_sampler_params *params, int32_t n_vocab, nano_sampler **out, nano_error *err)
+    void nano_sampler_free(nano_sampler *sampler)
+    nano_status nano_sampler_sample(nano_sampler *sampler, const float *logits, int32_t *id, nano_error *err)
+    void nano_sampler_accept(nano_sampler *sampler, int32_t id)
+    void nano_sampler_reset(nano_sampler *sampler, uint64_t seed)
