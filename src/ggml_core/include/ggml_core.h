@@ -110,7 +110,8 @@ typedef struct nano_str {
 } nano_str;
 
 /* One metadata value. Scalars: n_items = 1 and item_kind = kind. Arrays: item_kind is the items' kind
- * (arrays of arrays are refused at open). `data` points at the first item, unaligned, little endian. */
+ * (arrays of arrays are refused at open). `data` points at the first item, unaligned, little endian; a string
+ * there is its length as uint64 and then its bytes: nano_gguf_next_str walks them. */
 typedef struct nano_gguf_value {
     nano_str key;
     nano_gguf_kind kind;
@@ -120,7 +121,7 @@ typedef struct nano_gguf_value {
     size_t n_bytes;
 } nano_gguf_value;
 
-/* One tensor. `data` points into the mapping (aligned as the file says); NULL for a file without data. */
+/* One tensor. `data` points into the mapping, aligned as the file says. */
 typedef struct nano_gguf_tensor {
     const char *name; /* NUL-terminated, owned by the nano_gguf */
     nano_type type;
@@ -134,7 +135,8 @@ typedef struct nano_gguf_tensor {
 /* Maps `path` and checks everything: counts, lengths, kinds, duplicate keys and names, shapes, offsets
  * inside the file, aligned and not overlapping. Tensors of unknown type are refused with the type's number. */
 NANO_API nano_status nano_gguf_open(const char *path, nano_gguf **out, nano_error *err);
-/* The same over memory that the caller keeps alive and unchanged. `name` stands in messages for the path. */
+/* The same over memory that the caller keeps alive and unchanged; it starts at a multiple of 8 when there are
+ * tensors in it. `name` stands in messages for the path. */
 NANO_API nano_status nano_gguf_open_memory(const void *data, size_t size, const char *name, nano_gguf **out,
                                            nano_error *err);
 NANO_API void nano_gguf_free(nano_gguf *gguf);
@@ -152,7 +154,8 @@ NANO_API const nano_gguf_tensor *nano_gguf_tensor_at(const nano_gguf *gguf, uint
 NANO_API const nano_gguf_tensor *nano_gguf_find_tensor(const nano_gguf *gguf, const char *name);
 
 /* Items of a value, converted: item i of an array, item 0 of a scalar. False when i is out of range or the
- * kind cannot be converted without loss of meaning (a string is not a number; a float is not an integer). */
+ * kind cannot be converted without loss of meaning (a string is not a number; a float is not an integer; a bool
+ * is an integer, 0 or 1, and no float), and when `value` is NULL. */
 NANO_API bool nano_gguf_item_int(const nano_gguf_value *value, uint64_t i, int64_t *out);
 NANO_API bool nano_gguf_item_float(const nano_gguf_value *value, uint64_t i, double *out);
 /* Walks an array of strings (or one string): start with *cursor = 0; false at the end. O(1) a step. */
