@@ -1,0 +1,58 @@
+/* Running a plan's nodes: what an op's functions see, and the table of them. */
+#ifndef NANO_CPU_EXEC_H
+#define NANO_CPU_EXEC_H
+
+#include "base/threads.h"
+#include "cpu/kernels.h"
+#include "graph/plan.h"
+
+/* One step, as every thread sees it. */
+typedef struct nano_step {
+    const nano_kernels *kernels;
+    int32_t n_ctx;
+    int32_t n_threads;
+    int32_t n_tokens; /* T */
+    int32_t n_wanted; /* W */
+    const int32_t *positions; /* (T) */
+    const int32_t *slots;     /* (T) */
+    const nano_tile *tiles;
+    int32_t n_tiles;
+    uint8_t *scratch; /* scratch_stride bytes a thread */
+    size_t scratch_stride;
+} nano_step;
+
+/* The rows of an operand in this step. */
+static inline int64_t nano_step_rows(const nano_step *step, const nano_operand *o) {
+    return o->rows == NANO_DIM_T ? step->n_tokens : o->rows == NANO_DIM_W ? step->n_wanted : o->rows;
+}
+static inline const float *nano_row(const nano_operand *o, int64_t row) {
+    return (const float *)(const void *)(o->data + (size_t)row * o->row_bytes);
+}
+static inline float *nano_out_row(const nano_node *node, int64_t row) {
+    return (float *)(void *)(node->out_data + (size_t)row * node->out.row_bytes);
+}
+/* A weight vector's data; NULL when the source is absent. */
+static inline const float *nano_vector(const nano_operand *o) { return (const float *)(const void *)o->data; }
+
+/* An op's work comes in units that may run in any order on any thread; which unit runs where never changes a bit of
+ * the result. units: how many this step has. forward: runs units first ... last - 1. */
+typedef int64_t nano_units_fn(const nano_step *step, const nano_node *node);
+typedef void nano_forward_fn(const nano_step *step, const nano_node *node, int64_t first, int64_t last, int thread);
+
+#define NANO_OP(NAME, name, number, min_src, max_src, n_ints, n_floats) \
+    nano_units_fn nano_units_##name;                                    \
+    nano_forward_fn nano_forward_##name;
+#include "graph/ops.inc"
+#undef NANO_OP
+nano_units_fn nano_units_quantize;
+nano_forward_fn nano_forward_quantize;
+
+/* Bytes of working space a thread needs for this attention node. */
+size_t nano_attention_scratch(const nano_node *node);
+
+/* Runs all stages on the calling pool thread. Called by every thread of the pool with the same arguments; `counters`
+ * has one zeroed entry a stage. When *cancel becomes non-zero the remaining work is skipped. */
+void nano_exec(const nano_plan *plan, const nano_step *step, nano_pool *pool, nano_atomic *counters,
+               const nano_atomic *cancel, int thread);
+
+#endif

@@ -1,0 +1,509 @@
+#include "graph/plan.h"
+
+#include "base/arith.h"
+#include "base/threads.h"
+#include "cpu/exec.h"
+#include "session.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* While planning, a value is a graph tensor or, after those, an activation in a linear's activation format. */
+typedef struct value {
+    int32_t source; /* of a quantised value: the graph tensor it was made from; else -1 */
+    nano_type type;
+    int64_t rows; /* as nano_operand's */
+    uint64_t row_bytes;
+    int32_t first; /* stages between which it lives */
+    int32_t last;
+    int32_t next_ending; /* list of values whose last stage is the same */
+    uint64_t offset;
+} value;
+
+typedef struct lowered {
+    nano_op op;
+    int32_t tensor; /* the graph's, for parameters; -1 for QUANTIZE */
+    int32_t out;    /* values */
+    int32_t src[NANO_MAX_SRC];
+    int32_t stage;
+} lowered;
+
+typedef struct planner {
+    const nano_model *model;
+    const nano_graph *graph;
+    nano_plan *plan;
+    nano_error *err;
+    value *values;
+    int32_t n_values;
+    lowered *nodes;
+    int32_t n_nodes;
+    int32_t n_stages;
+    uint64_t arena_bytes;
+    uint64_t cache_bytes;
+} planner;
+
+/* ---------------------------------------------------------------- lowering */
+
+static nano_status too_large(nano_error *err) {
+    return nano_fail(err, NANO_ERR_MEMORY, "plan: the limits ask for more memory than can be counted");
+}
+
+/* The value whose memory `v` lives in. */
+static int32_t root_of(const planner *p, int32_t v) {
+    return v >= 0 && v < p->graph->n_tensors ? p->graph->tensors[v].root : v;
+}
+
+static int64_t rows_limit(const planner *p, int64_t rows) {
+    return rows == NANO_DIM_T ? p->plan->limits.n_batch : rows == NANO_DIM_W ? p->plan->limits.n_outputs : rows;
+}
+
+/* Cache values carry the bytes of one position of one head as row_bytes. */
+static nano_status describe_tensor(planner *p, int32_t i) {
+    const nano_tensor *t = &p->graph->tensors[i];
+    value *v = &p->values[i];
+    v->source = -1;
+    v->type = t->type;
+    v->rows = nano_tensor_rows_dim(t);
+    v->first = v->last = -1;
+    if (t->storage == NANO_STORE_WEIGHT) {
+        v->type = p->model->weights[i]->type;
+        v->rows = t->n_dims == 1 ? 1 : t->ne[1];
+        v->row_bytes = nano_type_row_bytes(v->type, t->ne[0]);
+    } else if (t->storage == NANO_STORE_CACHE) {
+        v->type = t->index % 2 == 0 ? p->plan->limits.type_k : p->plan->limits.type_v;
+        v->rows = p->plan->limits.n_ctx;
+        v->row_bytes = nano_type_row_bytes(v->type, t->ne[0]);
+        uint64_t bytes = v->row_bytes;
+        bool ok = nano_mul_u64(bytes, (uint64_t)t->ne[1], &bytes) && nano_mul_u64(bytes, (uint64_t)v->rows, &bytes) &&
+                  nano_mul_u64(bytes, (uint64_t)p->plan->limits.n_slots, &bytes) &&
+                  nano_align_u64(bytes, NANO_CACHE_LINE, &bytes);
+        v->offset = p->cache_bytes;
+        if (!ok || !nano_add_u64(p->cache_bytes, bytes, &p->cache_bytes)) {
+            return too_large(p->err);
+        }
+    } else if (t->storage != NANO_STORE_ALIAS) {
+        v->row_bytes = (uint64_t)nano_tensor_row_size(t) * 4; /* f32 and i32 */
+    }
+    return NANO_OK;
+}
+
+/* The activation `x` in `format`: made by a QUANTIZE node unless one of the last few did the same. */
+static int32_t quantised(planner *p, int32_t x, nano_type format) {
+    for (int32_t v = p->n_values - 1; v >= p->graph->n_tensors && v >= p->n_values - 8; v--) {
+        if (p->values[v].source == x && p->values[v].type == format) {
+            return v;
+        }
+    }
+    int64_t n = nano_tensor_row_size(&p->graph->tensors[x]);
+    const nano_type_traits *traits = nano_type_find(format);
+    value *v = &p->values[p->n_values];
+    v->source = x;
+    v->type = format;
+    v->rows = nano_tensor_rows_dim(&p->graph->tensors[x]);
+    /* Rows start on cache lines, so that kernels may load them in whole vectors. */
+    (void)nano_align_u64((uint64_t)(n / traits->block_size) * traits->block_bytes, NANO_CACHE_LINE, &v->row_bytes);
+    v->first = v->last = -1;
+    lowered *node = &p->nodes[p->n_nodes++];
+    *node = (lowered){.op = NANO_OP_QUANTIZE, .tensor = -1, .out = p->n_values, .src = {x, -1, -1, -1}};
+    return p->n_values++;
+}
+
+static void lower(planner *p) {
+    for (int32_t i = 0; i < p->graph->n_tensors; i++) {
+        const nano_tensor *t = &p->graph->tensors[i];
+        if (t->op == NANO_OP_NONE || t->op == NANO_OP_VIEW) {
+            continue;
+        }
+        lowered node = {.op = t->op, .tensor = i, .out = i};
+        memcpy(node.src, t->src, sizeof node.src);
+        if (t->op == NANO_OP_LINEAR) {
+            nano_type format = nano_type_find(p->model->weights[t->src[1]]->type)->activation;
+            if (format != NANO_TYPE_F32) {
+                node.src[0] = quantised(p, t->src[0], format);
+            }
+        }
+        p->nodes[p->n_nodes++] = node;
+    }
+}
+
+/* ------------------------------------------------------ stages, lifetimes */
+
+/* A node joins the stage of the one before unless it reads or overwrites what that stage writes, or writes what it
+ * reads. written, reading: the last stage that did, by root value. */
+static void assign_stages(planner *p, int32_t *written, int32_t *reading) {
+    for (int32_t v = 0; v < p->n_values; v++) {
+        written[v] = reading[v] = -1;
+    }
+    int32_t stage = 0;
+    for (int32_t i = 0; i < p->n_nodes; i++) {
+        lowered *node = &p->nodes[i];
+        int32_t out = root_of(p, node->out);
+        bool conflict = written[out] == stage || reading[out] == stage;
+        for (int k = 0; k < NANO_MAX_SRC; k++) {
+            conflict = conflict || (node->src[k] >= 0 && written[root_of(p, node->src[k])] == stage);
+        }
+        stage += conflict ? 1 : 0;
+        node->stage = stage;
+        written[out] = stage;
+        if (p->values[out].first < 0) {
+            p->values[out].first = stage;
+        }
+        p->values[out].last = stage;
+        for (int k = 0; k < NANO_MAX_SRC; k++) {
+            if (node->src[k] >= 0) {
+                int32_t v = root_of(p, node->src[k]);
+                reading[v] = stage;
+                p->values[v].last = stage;
+            }
+        }
+    }
+    p->n_stages = p->n_nodes > 0 ? stage + 1 : 0;
+}
+
+static bool in_arena(const planner *p, int32_t v) {
+    if (v >= p->graph->n_tensors) {
+        return true;
+    }
+    return p->graph->tensors[v].storage == NANO_STORE_TEMP && v != p->graph->output;
+}
+
+/* Free pieces of the arena below its top, in order of offset, none touching. */
+typedef struct piece {
+    uint64_t offset;
+    uint64_t size;
+} piece;
+
+typedef struct free_list {
+    piece *pieces;
+    int32_t n;
+    uint64_t top;
+} free_list;
+
+/* Best fit; grows the arena, from a free piece at its end if there is one, when nothing fits. */
+static bool take(free_list *list, uint64_t size, uint64_t *offset) {
+    int32_t best = -1;
+    for (int32_t i = 0; i < list->n; i++) {
+        if (list->pieces[i].size >= size && (best < 0 || list->pieces[i].size < list->pieces[best].size)) {
+            best = i;
+        }
+    }
+    if (best >= 0) {
+        piece *f = &list->pieces[best];
+        *offset = f->offset;
+        f->offset += size;
+        f->size -= size;
+        if (f->size == 0) {
+            memmove(f, f + 1, (size_t)(list->n - best - 1) * sizeof *f);
+            list->n--;
+        }
+        return true;
+    }
+    *offset = list->top;
+    if (list->n > 0 && list->pieces[list->n - 1].offset + list->pieces[list->n - 1].size == list->top) {
+        *offset = list->pieces[--list->n].offset;
+    }
+    return nano_add_u64(*offset, size, &list->top);
+}
+
+static void give(free_list *list, uint64_t offset, uint64_t size) {
+    int32_t at = 0;
+    while (at < list->n && list->pieces[at].offset < offset) {
+        at++;
+    }
+    piece *pieces = list->pieces;
+    bool joins_before = at > 0 && pieces[at - 1].offset + pieces[at - 1].size == offset;
+    bool joins_after = at < list->n && offset + size == pieces[at].offset;
+    if (joins_before && joins_after) {
+        pieces[at - 1].size += size + pieces[at].size;
+        memmove(&pieces[at], &pieces[at + 1], (size_t)(list->n - at - 1) * sizeof *pieces);
+        list->n--;
+    } else if (joins_before) {
+        pieces[at - 1].size += size;
+    } else if (joins_after) {
+        pieces[at].offset = offset;
+        pieces[at].size += size;
+    } else {
+        memmove(&pieces[at + 1], &pieces[at], (size_t)(list->n - at) * sizeof *pieces);
+        pieces[at] = (piece){offset, size};
+        list->n++;
+    }
+}
+
+static bool value_bytes(const planner *p, int32_t v, uint64_t *bytes) {
+    return nano_mul_u64(p->values[v].row_bytes, (uint64_t)rows_limit(p, p->values[v].rows), bytes) &&
+           nano_align_u64(*bytes, NANO_CACHE_LINE, bytes);
+}
+
+/* Places every arena value: a walk over the stages that takes room for what a stage makes and gives back what it was
+ * the last to use. ending: head of the list of values that end in a stage. */
+static nano_status place_values(planner *p, int32_t *ending, piece *pieces) {
+    free_list list = {pieces, 0, 0};
+    for (int32_t s = 0; s < p->n_stages; s++) {
+        ending[s] = -1;
+    }
+    for (int32_t v = 0; v < p->n_values; v++) {
+        if (in_arena(p, v) && p->values[v].first >= 0) {
+            p->values[v].next_ending = ending[p->values[v].last];
+            ending[p->values[v].last] = v;
+        }
+    }
+    for (int32_t i = 0; i < p->n_nodes; i++) {
+        int32_t out = p->nodes[i].out;
+        uint64_t bytes = 0;
+        if (in_arena(p, out)) {
+            if (!value_bytes(p, out, &bytes) || !take(&list, bytes, &p->values[out].offset)) {
+                return too_large(p->err);
+            }
+        }
+        if (i + 1 == p->n_nodes || p->nodes[i + 1].stage != p->nodes[i].stage) {
+            for (int32_t v = ending[p->nodes[i].stage]; v >= 0; v = p->values[v].next_ending) {
+                (void)value_bytes(p, v, &bytes);
+                give(&list, p->values[v].offset, bytes);
+            }
+        }
+    }
+    p->arena_bytes = list.top;
+    return NANO_OK;
+}
+
+/* ---------------------------------------------------------------- the plan */
+
+static nano_operand operand(const planner *p, int32_t v) {
+    nano_operand o;
+    memset(&o, 0, sizeof o);
+    if (v < 0) {
+        return o;
+    }
+    int32_t root = root_of(p, v);
+    const value *memory = &p->values[root];
+    bool is_graph = v < p->graph->n_tensors;
+    const nano_tensor *shape = &p->graph->tensors[is_graph ? v : p->values[v].source];
+    o.type = memory->type;
+    o.rows = memory->rows;
+    o.row_bytes = (size_t)memory->row_bytes;
+    o.offset = memory->offset;
+    o.ne[0] = shape->ne[0];
+    o.ne[1] = shape->n_dims == 3 ? shape->ne[1] : 1;
+    if (!is_graph) {
+        o.region = NANO_REGION_ARENA;
+        return o;
+    }
+    const nano_tensor *t = &p->graph->tensors[root];
+    switch (t->storage) {
+        case NANO_STORE_WEIGHT:
+            o.region = NANO_REGION_FILE;
+            o.data = p->model->weights[root]->data;
+            break;
+        case NANO_STORE_INPUT:
+            o.region = NANO_REGION_INPUT;
+            o.offset = (uint64_t)t->index;
+            break;
+        case NANO_STORE_CACHE:
+            o.region = NANO_REGION_CACHE;
+            o.ne[1] = t->ne[1];
+            break;
+        case NANO_STORE_TEMP:
+        case NANO_STORE_ALIAS:
+            o.region = root == p->graph->output ? NANO_REGION_OUTPUT : NANO_REGION_ARENA;
+            o.offset += (uint64_t)shape->root_offset * 4;
+            break;
+    }
+    return o;
+}
+
+static uint64_t emit_nodes(planner *p) {
+    nano_plan *plan = p->plan;
+    uint64_t scratch = 0;
+    int32_t stage = -1;
+    for (int32_t i = 0; i < p->n_nodes; i++) {
+        const lowered *from = &p->nodes[i];
+        nano_node *node = &plan->nodes[i];
+        node->op = from->op;
+        node->out = operand(p, from->out);
+        for (int k = 0; k < NANO_MAX_SRC; k++) {
+            node->src[k] = operand(p, from->src[k]);
+        }
+        if (from->tensor >= 0) {
+            node->params = p->graph->tensors[from->tensor].params;
+        }
+        if (from->op == NANO_OP_ATTENTION) {
+            uint64_t needed = nano_attention_scratch(node);
+            scratch = needed > scratch ? needed : scratch;
+        }
+        if (from->stage != stage) {
+            stage = from->stage;
+            plan->stages[stage] = i;
+        }
+    }
+    plan->n_nodes = p->n_nodes;
+    plan->n_stages = p->n_stages;
+    plan->stages[plan->n_stages] = plan->n_nodes;
+    return scratch;
+}
+
+/* Adds a part of count * size bytes, on a cache line; false when the sum overflows. */
+static bool add_part(uint64_t *at, uint64_t *part, uint64_t count, uint64_t size) {
+    uint64_t bytes = 0;
+    *part = *at;
+    return nano_mul_u64(count, size, &bytes) && nano_add_u64(*at, bytes, at) && nano_align_u64(*at, NANO_CACHE_LINE, at);
+}
+
+static nano_status lay_out(planner *p, uint64_t scratch) {
+    nano_plan *plan = p->plan;
+    const nano_limits *limits = &plan->limits;
+    nano_layout *l = &plan->layout;
+    nano_memory *m = &plan->memory;
+    uint64_t at = 0, n_batch = (uint64_t)limits->n_batch, n_slots = (uint64_t)limits->n_slots;
+    (void)nano_align_u64(scratch, NANO_CACHE_LINE, &l->scratch_stride);
+    bool ok = add_part(&at, &l->session, 1, nano_session_bytes()) &&
+              add_part(&at, &l->nodes, (uint64_t)plan->n_nodes, sizeof(nano_node)) &&
+              add_part(&at, &l->stages, (uint64_t)plan->n_stages + 1, sizeof(int32_t)) &&
+              add_part(&at, &l->counters, (uint64_t)plan->n_stages, sizeof(nano_atomic)) &&
+              add_part(&at, &l->tokens, n_batch, sizeof(int32_t)) &&
+              add_part(&at, &l->positions, n_batch, sizeof(int32_t)) &&
+              add_part(&at, &l->wanted, (uint64_t)limits->n_outputs, sizeof(int32_t)) &&
+              add_part(&at, &l->slots, n_batch, sizeof(int32_t)) &&
+              add_part(&at, &l->n_past, n_slots, sizeof(int32_t)) &&
+              add_part(&at, &l->advance, n_slots, sizeof(int32_t)) &&
+              add_part(&at, &l->tiles, n_batch, sizeof(nano_tile)) &&
+              add_part(&at, &l->pool, 1, nano_pool_bytes(limits->n_threads)) &&
+              add_part(&at, &l->cache, 1, p->cache_bytes) && add_part(&at, &l->arena, 1, p->arena_bytes) &&
+              add_part(&at, &l->outputs, (uint64_t)limits->n_outputs * (uint64_t)p->model->n_vocab, sizeof(float)) &&
+              add_part(&at, &l->scratch, (uint64_t)limits->n_threads, l->scratch_stride) &&
+              nano_align_u64(at, nano_page_size(), &l->total);
+    if (!ok || l->total > SIZE_MAX / 2) {
+        return too_large(p->err);
+    }
+    m->weights = p->model->weight_bytes;
+    m->cache = l->arena - l->cache;
+    m->activations = l->outputs - l->arena;
+    m->outputs = l->scratch - l->outputs;
+    m->scratch = (uint64_t)limits->n_threads * l->scratch_stride;
+    m->allocated = l->total;
+    m->bookkeeping = m->allocated - m->cache - m->activations - m->outputs - m->scratch;
+    return nano_add_u64(m->weights, m->allocated, &m->total) ? NANO_OK : too_large(p->err);
+}
+
+static nano_status run_planner(planner *p, int32_t *work, piece *pieces) {
+    p->n_values = p->graph->n_tensors;
+    for (int32_t i = 0; i < p->graph->n_tensors; i++) {
+        NANO_TRY(describe_tensor(p, i));
+    }
+    lower(p);
+    assign_stages(p, work, work + p->n_values);
+    NANO_TRY(place_values(p, work, pieces));
+    /* +1: stages has an end mark. */
+    p->plan->nodes = calloc((size_t)p->n_nodes + 1, sizeof *p->plan->nodes);
+    p->plan->stages = calloc((size_t)p->n_stages + 1, sizeof *p->plan->stages);
+    if (p->plan->nodes == NULL || p->plan->stages == NULL) {
+        return nano_fail(p->err, NANO_ERR_MEMORY, "plan: out of memory");
+    }
+    return lay_out(p, emit_nodes(p));
+}
+
+nano_limits nano_limits_default(void) {
+    return (nano_limits){.n_ctx = 2048,
+                         .n_batch = 512,
+                         .n_slots = 1,
+                         .n_outputs = 1,
+                         .n_threads = 0,
+                         .type_k = NANO_TYPE_F16,
+                         .type_v = NANO_TYPE_F16,
+                         .deterministic = false};
+}
+
+static bool is_cache_type(nano_type type) { return type == NANO_TYPE_F16 || type == NANO_TYPE_F32; }
+
+static nano_status resolve_limits(const nano_model *model, nano_limits *l, nano_error *err) {
+    if (l->n_ctx < 1 || l->n_batch < 1 || l->n_slots < 1 || l->n_outputs < 1) {
+        return nano_fail(err, NANO_ERR_ARGUMENT,
+                         "limits: n_ctx %d, n_batch %d, n_slots %d, n_outputs %d; expected at least 1 each",
+                         (int)l->n_ctx, (int)l->n_batch, (int)l->n_slots, (int)l->n_outputs);
+    }
+    if (l->n_threads < 0 || l->n_threads > NANO_MAX_THREADS) {
+        return nano_fail(err, NANO_ERR_ARGUMENT, "limits: n_threads %d, expected 0 to %d", (int)l->n_threads,
+                         (int)NANO_MAX_THREADS);
+    }
+    if (!is_cache_type(l->type_k) || !is_cache_type(l->type_v)) {
+        return nano_fail(err, NANO_ERR_UNSUPPORTED, "limits: the cache can be F16 or F32");
+    }
+    if (l->n_ctx > model->n_positions) {
+        return nano_fail(err, NANO_ERR_LIMIT, "%s: n_ctx %d, the model has a position table of %lld",
+                         nano_gguf_path(model->gguf), (int)l->n_ctx, (long long)model->n_positions);
+    }
+    l->n_batch = (int32_t)nano_min_i64(l->n_batch, (int64_t)l->n_ctx * l->n_slots);
+    l->n_outputs = (int32_t)nano_min_i64(l->n_outputs, l->n_batch);
+    l->n_threads = l->n_threads == 0 ? nano_cpu_default_threads() : l->n_threads;
+    return NANO_OK;
+}
+
+nano_status nano_plan_create(const nano_model *model, const nano_limits *limits, nano_plan **out, nano_error *err) {
+    nano_limits resolved = *limits;
+    NANO_TRY(resolve_limits(model, &resolved, err));
+    /* Every linear may add one quantised value and one node. */
+    size_t n = (size_t)model->graph->n_tensors * 2 + 2;
+    nano_plan *plan = calloc(1, sizeof *plan);
+    value *values = calloc(n, sizeof *values);
+    lowered *nodes = calloc(n, sizeof *nodes);
+    int32_t *work = calloc(n * 2, sizeof *work);
+    piece *pieces = calloc(n, sizeof *pieces);
+    nano_status status;
+    if (plan == NULL || values == NULL || nodes == NULL || work == NULL || pieces == NULL) {
+        status = nano_fail(err, NANO_ERR_MEMORY, "plan: out of memory");
+    } else {
+        plan->model = model;
+        plan->limits = resolved;
+        planner p = {.model = model, .graph = model->graph, .plan = plan, .err = err, .values = values, .nodes = nodes};
+        status = run_planner(&p, work, pieces);
+    }
+    free(values);
+    free(nodes);
+    free(work);
+    free(pieces);
+    if (status != NANO_OK) {
+        nano_plan_free(plan);
+        return status;
+    }
+    *out = plan;
+    return NANO_OK;
+}
+
+void nano_plan_free(nano_plan *plan) {
+    if (plan != NULL) {
+        free(plan->nodes);
+        free(plan->stages);
+        free(plan);
+    }
+}
+
+nano_memory nano_plan_memory(const nano_plan *plan) { return plan->memory; }
+
+nano_limits nano_plan_limits(const nano_plan *plan) { return plan->limits; }
+
+/* Whether `limits` with this n_ctx stay within the budget. */
+static nano_status fits(const nano_model *model, nano_limits limits, int32_t n_ctx, uint64_t budget, bool *out,
+                        nano_error *err) {
+    nano_plan *plan = NULL;
+    limits.n_ctx = n_ctx;
+    NANO_TRY(nano_plan_create(model, &limits, &plan, err));
+    *out = plan->memory.total <= budget;
+    nano_plan_free(plan);
+    return NANO_OK;
+}
+
+nano_status nano_plan_fit(const nano_model *model, const nano_limits *limits, uint64_t budget, int32_t *n_ctx,
+                          nano_error *err) {
+    int32_t low = 0, high = limits->n_ctx; /* low fits (0 always does), above high nothing is asked for */
+    while (low < high) {
+        int32_t middle = high - (high - low) / 2;
+        bool ok = false;
+        NANO_TRY(fits(model, *limits, middle, budget, &ok, err));
+        if (ok) {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    *n_ctx = low;
+    return NANO_OK;
+}

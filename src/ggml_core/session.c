@@ -1,0 +1,239 @@
+#include "session.h"
+
+#include "base/arith.h"
+#include "cpu/exec.h"
+
+#include <string.h>
+
+struct nano_session {
+    nano_plan plan; /* nodes and stages in this session's own memory */
+    nano_pool *pool;
+    nano_atomic *counters;
+    nano_atomic cancel;
+    nano_step step;
+    int32_t *tokens;
+    int32_t *positions;
+    int32_t *wanted;
+    int32_t *slots;
+    int32_t *n_past;  /* positions filled, by slot */
+    int32_t *advance; /* tokens of the running step, by slot */
+    nano_tile *tiles;
+    uint8_t *cache;
+    float *logits;
+    size_t cache_bytes;
+};
+
+size_t nano_session_bytes(void) { return sizeof(nano_session); }
+
+/* ------------------------------------------------------------ construction */
+
+static void resolve(nano_operand *o, uint8_t *base, const nano_session *s) {
+    const nano_layout *l = &s->plan.layout;
+    switch (o->region) {
+        case NANO_REGION_NONE:
+        case NANO_REGION_FILE: break;
+        case NANO_REGION_INPUT:
+            o->data = (const uint8_t *)(o->offset == NANO_INPUT_TOKENS      ? s->tokens
+                                        : o->offset == NANO_INPUT_POSITIONS ? s->positions
+                                                                            : s->wanted);
+            break;
+        case NANO_REGION_CACHE: o->data = base + l->cache + o->offset; break;
+        case NANO_REGION_ARENA: o->data = base + l->arena + o->offset; break;
+        case NANO_REGION_OUTPUT: o->data = base + l->outputs + o->offset; break;
+    }
+}
+
+static uint64_t region_start(const nano_layout *l, nano_region region) {
+    return region == NANO_REGION_CACHE ? l->cache : region == NANO_REGION_OUTPUT ? l->outputs : l->arena;
+}
+
+nano_status nano_session_create(const nano_plan *plan, nano_session **out, nano_error *err) {
+    const nano_layout *l = &plan->layout;
+    uint8_t *base = nano_pages_alloc((size_t)l->total);
+    if (base == NULL) {
+        return nano_fail(err, NANO_ERR_MEMORY, "session: the system refused %llu bytes", (unsigned long long)l->total);
+    }
+    nano_session *s = (nano_session *)(void *)(base + l->session);
+    s->plan = *plan;
+    s->plan.nodes = (nano_node *)(void *)(base + l->nodes);
+    s->plan.stages = (int32_t *)(void *)(base + l->stages);
+    memcpy(s->plan.nodes, plan->nodes, (size_t)plan->n_nodes * sizeof *plan->nodes);
+    memcpy(s->plan.stages, plan->stages, ((size_t)plan->n_stages + 1) * sizeof *plan->stages);
+    s->counters = (nano_atomic *)(void *)(base + l->counters);
+    s->tokens = (int32_t *)(void *)(base + l->tokens);
+    s->positions = (int32_t *)(void *)(base + l->positions);
+    s->wanted = (int32_t *)(void *)(base + l->wanted);
+    s->slots = (int32_t *)(void *)(base + l->slots);
+    s->n_past = (int32_t *)(void *)(base + l->n_past);
+    s->advance = (int32_t *)(void *)(base + l->advance);
+    s->tiles = (nano_tile *)(void *)(base + l->tiles);
+    s->cache = base + l->cache;
+    s->cache_bytes = (size_t)(l->arena - l->cache);
+    s->logits = (float *)(void *)(base + l->outputs);
+    for (int32_t i = 0; i < plan->n_nodes; i++) {
+        nano_node *node = &s->plan.nodes[i];
+        resolve(&node->out, base, s);
+        node->out_data = base + region_start(l, node->out.region) + node->out.offset;
+        for (int k = 0; k < NANO_MAX_SRC; k++) {
+            resolve(&node->src[k], base, s);
+        }
+    }
+    s->step = (nano_step){.kernels = nano_kernels_current(),
+                          .n_ctx = plan->limits.n_ctx,
+                          .n_threads = plan->limits.n_threads,
+                          .positions = s->positions,
+                          .slots = s->slots,
+                          .tiles = s->tiles,
+                          .scratch = base + l->scratch,
+                          .scratch_stride = (size_t)l->scratch_stride};
+    nano_status status = nano_pool_start(base + l->pool, plan->limits.n_threads, &s->pool, err);
+    if (status != NANO_OK) {
+        nano_pages_free(base, (size_t)l->total);
+        return status;
+    }
+    *out = s;
+    return NANO_OK;
+}
+
+void nano_session_free(nano_session *session) {
+    if (session != NULL) {
+        nano_pool_stop(session->pool);
+        uint64_t at = session->plan.layout.session;
+        nano_pages_free((uint8_t *)session - at, (size_t)session->plan.layout.total);
+    }
+}
+
+/* -------------------------------------------------------------------- step */
+
+static nano_status check_tokens(nano_session *s, int32_t n_tokens, const int32_t *tokens, const int32_t *slots,
+                                nano_error *err) {
+    const nano_limits *limits = &s->plan.limits;
+    if (n_tokens < 1 || n_tokens > limits->n_batch) {
+        return nano_fail(err, NANO_ERR_LIMIT, "eval: %d tokens, the plan allows 1 to %d in a step", (int)n_tokens,
+                         (int)limits->n_batch);
+    }
+    memset(s->advance, 0, (size_t)limits->n_slots * sizeof *s->advance);
+    for (int32_t i = 0; i < n_tokens; i++) {
+        int32_t slot = slots == NULL ? 0 : slots[i];
+        if (tokens[i] < 0 || tokens[i] >= s->plan.model->n_token_ids) {
+            return nano_fail(err, NANO_ERR_ARGUMENT, "eval: token %d is id %d, the model has %lld", (int)i,
+                             (int)tokens[i], (long long)s->plan.model->n_token_ids);
+        }
+        if (slot < 0 || slot >= limits->n_slots) {
+            return nano_fail(err, NANO_ERR_ARGUMENT, "eval: token %d is in slot %d, the plan has %d", (int)i, (int)slot,
+                             (int)limits->n_slots);
+        }
+        int32_t position = s->n_past[slot] + s->advance[slot];
+        if (position >= limits->n_ctx) {
+            return nano_fail(err, NANO_ERR_LIMIT, "eval: slot %d is full, n_ctx is %d", (int)slot, (int)limits->n_ctx);
+        }
+        s->tokens[i] = tokens[i];
+        s->slots[i] = slot;
+        s->positions[i] = position;
+        s->advance[slot]++;
+    }
+    return NANO_OK;
+}
+
+static nano_status check_wanted(nano_session *s, int32_t n_tokens, const uint8_t *wanted, nano_error *err) {
+    int32_t n = 0;
+    for (int32_t i = 0; i < n_tokens; i++) {
+        if (wanted == NULL ? i == n_tokens - 1 : wanted[i] != 0) {
+            if (n == s->plan.limits.n_outputs) {
+                return nano_fail(err, NANO_ERR_LIMIT, "eval: logits wanted of more than %d tokens, the plan's n_outputs",
+                                 (int)n);
+            }
+            s->wanted[n++] = i;
+        }
+    }
+    s->step.n_wanted = n;
+    return NANO_OK;
+}
+
+static void make_tiles(nano_session *s, int32_t n_tokens) {
+    int32_t n = 0;
+    for (int32_t i = 0; i < n_tokens; i++) {
+        nano_tile *last = n > 0 ? &s->tiles[n - 1] : NULL;
+        if (last != NULL && last->slot == s->slots[i] && last->count < NANO_TILE_TOKENS) {
+            last->count++;
+        } else {
+            s->tiles[n++] = (nano_tile){i, 1, s->slots[i], s->positions[i]};
+        }
+    }
+    s->step.n_tiles = n;
+}
+
+static void run_step(void *arg, int thread) {
+    nano_session *s = arg;
+    nano_exec(&s->plan, &s->step, s->pool, s->counters, &s->cancel, thread);
+}
+
+nano_status nano_session_eval(nano_session *session, int32_t n_tokens, const int32_t *tokens, const int32_t *slots,
+                              const uint8_t *wanted, nano_error *err) {
+    nano_session *s = session;
+    s->step.n_wanted = 0;
+    NANO_TRY(check_tokens(s, n_tokens, tokens, slots, err));
+    nano_status status = check_wanted(s, n_tokens, wanted, err);
+    if (status != NANO_OK) {
+        s->step.n_wanted = 0;
+        return status;
+    }
+    s->step.n_tokens = n_tokens;
+    make_tiles(s, n_tokens);
+    memset(s->counters, 0, (size_t)s->plan.n_stages * sizeof *s->counters);
+    nano_pool_run(s->pool, run_step, s);
+    if (nano_atomic_exchange(&s->cancel, 0) != 0) {
+        s->step.n_wanted = 0;
+        return nano_fail(err, NANO_ERR_CANCELLED, "eval: cancelled");
+    }
+    for (int32_t i = 0; i < s->plan.limits.n_slots; i++) {
+        s->n_past[i] += s->advance[i];
+    }
+    return NANO_OK;
+}
+
+float *nano_session_logits(nano_session *session, int32_t *n_rows) {
+    *n_rows = session->step.n_wanted;
+    return session->logits;
+}
+
+void nano_session_cancel(nano_session *session) { nano_atomic_store(&session->cancel, 1); }
+
+/* ------------------------------------------------------------------- slots */
+
+static bool is_slot(const nano_session *s, int32_t slot) { return slot >= 0 && slot < s->plan.limits.n_slots; }
+
+int32_t nano_session_n_past(const nano_session *session, int32_t slot) {
+    return is_slot(session, slot) ? session->n_past[slot] : 0;
+}
+
+nano_status nano_session_truncate(nano_session *session, int32_t slot, int32_t n_past, nano_error *err) {
+    if (!is_slot(session, slot) || n_past < 0 || n_past > session->n_past[slot]) {
+        return nano_fail(err, NANO_ERR_ARGUMENT, "truncate: slot %d to %d positions, it has %d", (int)slot, (int)n_past,
+                         (int)nano_session_n_past(session, slot));
+    }
+    session->n_past[slot] = n_past;
+    return NANO_OK;
+}
+
+nano_status nano_session_copy_slot(nano_session *session, int32_t from, int32_t to, int32_t n_past, nano_error *err) {
+    nano_session *s = session;
+    if (!is_slot(s, from) || !is_slot(s, to) || n_past < 0 || n_past > s->n_past[from]) {
+        return nano_fail(err, NANO_ERR_ARGUMENT, "copy_slot: %d positions of slot %d (which has %d) to slot %d",
+                         (int)n_past, (int)from, (int)nano_session_n_past(s, from), (int)to);
+    }
+    for (int32_t i = 0; from != to && i < s->plan.n_nodes; i++) {
+        const nano_node *node = &s->plan.nodes[i];
+        if (node->op != NANO_OP_KV_WRITE) {
+            continue;
+        }
+        size_t head = nano_cache_head_bytes(&node->out, s->step.n_ctx);
+        size_t slot = nano_cache_slot_bytes(&node->out, s->step.n_ctx);
+        for (int64_t h = 0; h < node->out.ne[1]; h++) {
+            memcpy(node->out_data + (size_t)to * slot + (size_t)h * head,
+                   node->out_data + (size_t)from * slot + (size_t)h * head, node->out.row_bytes * (size_t)n_past);
+        }
+    }
+    s->n_past[to] = n_past;
+    return NANO_OK;
+}
