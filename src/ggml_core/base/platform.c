@@ -267,7 +267,7 @@ static bool is_first_sibling(int core) {
     return !read_text(path, text, sizeof text) || strtol(text, NULL, 10) == core;
 }
 
-int nano_fast_cores(void) {
+int32_t nano_cpu_default_threads(void) {
     cpu_set_t set;
     CPU_ZERO(&set);
     if (sched_getaffinity(0, sizeof set, &set) != 0) {
@@ -280,7 +280,7 @@ int nano_fast_cores(void) {
             fastest = s > fastest ? s : fastest;
         }
     }
-    int n = 0;
+    int32_t n = 0;
     for (int i = 0; i < CPU_SETSIZE; i++) {
         /* Big and prime cores count, little ones (usually below 70 % of the best) do not. */
         if (CPU_ISSET(i, &set) && is_first_sibling(i) && core_speed(i) * 10 >= fastest * 7) {

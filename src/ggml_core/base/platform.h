@@ -90,7 +90,4 @@ bool nano_temp_write(nano_temp_file *f, const void *data, size_t size, const cha
 bool nano_temp_commit(nano_temp_file *f, const char **error_text); /* sync, rename, close */
 void nano_temp_discard(nano_temp_file *f);                         /* close, remove; safe after commit */
 
-/* Physical cores that are fast (big cores where the system says which), at least 1. */
-int nano_fast_cores(void);
-
 #endif

@@ -318,6 +318,7 @@ NANO_API const char *nano_cpu_level(void);
 NANO_API const char *nano_cpu_levels(void);
 /* Chooses a level for sessions made from now on; NULL: the best. Unknown or unavailable: NANO_ERR_ARGUMENT. */
 NANO_API nano_status nano_cpu_set_level(const char *level, nano_error *err);
+/* Physical cores this process may use that are fast (the big ones where the system says which), at least 1. */
 NANO_API int32_t nano_cpu_default_threads(void);
 
 /* --------------------------------------------------------------- tokenizer */
