@@ -1,9 +1,9 @@
 """Chat templates: from a list of messages to the text that a model was trained to answer.
 
 A model's file brings its template as Jinja source (``tokenizer.chat_template``). It comes from outside, so it
-is rendered in a sandbox, with the environment that Hugging Face's documentation promises to templates
-(https://huggingface.co/docs/transformers/chat_templating_writing): ``trim_blocks`` and ``lstrip_blocks``, loop controls,
-``raise_exception``, ``strftime_now``, ``tojson`` and ``{% generation %}``.
+is rendered in a sandbox, with what Hugging Face's documentation promises to templates: ``trim_blocks`` and
+``lstrip_blocks``, loop controls, ``raise_exception``, ``strftime_now``, ``tojson`` and ``{% generation %}``
+(https://huggingface.co/docs/transformers/chat_templating_writing).
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ def _tojson(
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
-def _strftime_now(format: str) -> str:
-    return datetime.now().strftime(format)
+def _strftime_now(pattern: str) -> str:
+    return datetime.now().strftime(pattern)
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,451 @@
+"""`Model`: a file opened for use."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from . import _core
+from ._types import Limits, Memory
+from .errors import ArgumentError, CancelledError, FileError, FormatError, LimitError, MemoryLimitError, NotFoundError
+from .generation import Generation, GenerationOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from .chat import ChatTemplate, Message
+
+__all__ = ["DEFAULT_N_CTX", "MemoryReport", "Model", "default_model_path"]
+
+DEFAULT_N_CTX = 4096
+"""Positions a model is opened with when the caller names no number and its own context is not shorter."""
+
+_MAX_N_CTX = 2**31 - 1
+_LOGITS_BYTES = 4 << 20  # for the rows of one step when the caller names no n_outputs
+
+
+def default_model_path() -> str:
+    """The model that is part of the package. Raises FileError when this build carries none."""
+    path = Path(__file__).with_name("data") / "default.gguf"
+    if not path.exists():
+        raise FileError("this build carries no default model: name a GGUF file")
+    return str(path)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryReport(Memory):
+    """The exact bytes of a plan, and what the process could use when it was made."""
+
+    available: int
+    limits: Limits
+    """What the plan is for."""
+    largest_n_ctx: int | None = None
+    """The longest context, up to the model's own, that would fit; None where it was not asked for."""
+
+    @property
+    def fits(self) -> bool:
+        return self.total <= self.available
+
+    def table(self) -> str:
+        """A line a kind of memory, with its size."""
+        limits = self.limits
+        types = limits.type_k if limits.type_k == limits.type_v else f"{limits.type_k} keys, {limits.type_v} values"
+        slots = "" if limits.n_slots == 1 else f" x {limits.n_slots} slots"
+        rows = [
+            ("weights", self.weights, "mapped from the file"),
+            ("KV cache", self.cache, f"{limits.n_ctx} positions{slots}, {types}"),
+            ("activations", self.activations, f"steps of at most {limits.n_batch} tokens"),
+            ("logits", self.outputs, f"at most {limits.n_outputs} rows a step"),
+            ("scratch", self.scratch, f"{limits.n_threads} threads"),
+            ("bookkeeping", self.bookkeeping, ""),
+            ("allocated", self.allocated, "all but the weights"),
+            ("total", self.total, ""),
+            ("available", self.available, ""),
+        ]
+        return "\n".join(f"{name:<12}{n / (1 << 20):12.2f} MiB  {note}".rstrip() for name, n, note in rows)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def refusal(self, path: str) -> str:
+        """One line that says what is needed, what there is, and what would fit."""
+
+        def mib(n: int) -> str:
+            return f"{n / (1 << 20):.1f} MiB"
+
+        hint = f"a context of {self.largest_n_ctx} would fit" if self.largest_n_ctx else "no context would fit"
+        return (
+            f"{path}: does not fit into memory: needs {mib(self.total)} (weights {mib(self.weights)}, KV cache "
+            f"{mib(self.cache)} for a context of {self.limits.n_ctx}, rest {mib(self.allocated - self.cache)}), "
+            f"{mib(self.available)} are available; {hint}"
+        )
+
+
+class Model:
+    """A GGUF file opened for use: its weights mapped, its session's memory allocated.
+
+    `path`: the file; None opens the small model that is part of the package. `n_ctx`: positions (tokens of
+    prompt and text together); None takes the model's own context, at most 4096, and 0 its own. `n_threads`:
+    0 takes one per fast physical core. `n_batch`: most tokens in one step. `n_outputs`: most rows of logits in
+    one step; None takes what fits into 4 MiB. `cache_type`: "f16" or "f32", or one for keys and one for
+    values. `deterministic`: logits are the same bits for any `n_batch` and any state of the KV cache (they
+    are for any `n_threads` always). `check_memory`: refuse what does not fit, with MemoryLimitError, before a
+    weight is read.
+
+    One session belongs to a model. Calls from several threads are safe and wait for each other; for work side
+    by side, open the file once a thread: the operating system shares the mapped weights.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        n_ctx: int | None = None,
+        n_threads: int = 0,
+        n_batch: int = 512,
+        n_slots: int = 1,
+        n_outputs: int | None = None,
+        deterministic: bool = False,
+        cache_type: str | tuple[str, str] = "f16",
+        check_memory: bool = True,
+    ) -> None:
+        start = time.perf_counter()
+        self._lock = threading.RLock()
+        self.path = os.fspath(default_model_path() if path is None else path)
+        self._gguf = _core.Gguf.open(self.path)
+        self._core = _core.CoreModel(self._gguf, _program(self._gguf))
+        limits = _limits(
+            self._gguf, self._core, n_ctx, n_threads, n_batch, n_slots, n_outputs, deterministic, cache_type
+        )
+        plan = _core.Plan(self._core, limits)
+        self.memory = _report(plan)
+        """The plan's table: exact bytes, kind by kind."""
+        if check_memory and not self.memory.fits:
+            report = replace(self.memory, largest_n_ctx=_largest_n_ctx(self._gguf, self._core, self.memory))
+            raise MemoryLimitError(report.refusal(self.path))
+        self.n_ctx = limits.n_ctx
+        self._tokenizer = _core.Tokenizer(self._gguf)
+        self._session = _core.Session(plan)
+        self._seen: list[int] = []  # the tokens in the session's slot 0
+        self._owner: Generation | None = None  # the generation that put the last of them there
+        self._templates: dict[str | None, ChatTemplate] = {}
+        self._last_chat: tuple[str, Generation] | None = None
+        self.load_ms = 1000 * (time.perf_counter() - start)
+        """Milliseconds from the call to a session that is ready."""
+
+    @staticmethod
+    def fit(
+        path: str | os.PathLike[str] | None = None,
+        *,
+        n_ctx: int | None = None,
+        n_threads: int = 0,
+        n_batch: int = 512,
+        n_slots: int = 1,
+        n_outputs: int | None = 1,
+        cache_type: str | tuple[str, str] = "f16",
+    ) -> MemoryReport:
+        """What `Model` would need, with the longest context that would fit. Nothing is loaded."""
+        with _core.Gguf.open(default_model_path() if path is None else path) as gguf:
+            core = _core.CoreModel(gguf, _program(gguf))
+            limits = _limits(gguf, core, n_ctx, n_threads, n_batch, n_slots, n_outputs, False, cache_type)
+            report = _report(_core.Plan(core, limits))
+            return replace(report, largest_n_ctx=_largest_n_ctx(gguf, core, report))
+
+    def close(self) -> None:
+        """Gives the memory back. Calls after it fail; closing twice is fine."""
+        with self._lock:
+            self._session.close()
+            self._core.close()
+            self._gguf.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ what the file says
+
+    @cached_property
+    def metadata(self) -> Mapping[str, Any]:
+        """All of the file's metadata but the long arrays of the tokenizer and the program."""
+        keys = self._gguf.keys()
+        return {key: self._gguf[key] for key in keys if not self._gguf.kind(key)[1]}
+
+    @property
+    def architecture(self) -> str:
+        return str(self._gguf.get("general.architecture", ""))
+
+    @property
+    def n_vocab(self) -> int:
+        return self._core.n_vocab
+
+    @property
+    def n_ctx_train(self) -> int:
+        """The longest context that the model was trained for; 0 when the file does not say."""
+        return _n_ctx_train(self._gguf)
+
+    @cached_property
+    def end_tokens(self) -> tuple[int, ...]:
+        """The ids of all tokens that end a text or a turn."""
+        return tuple(filter(self._tokenizer.is_end, range(self._tokenizer.n_tokens)))
+
+    # ------------------------------------------------------------------ text and tokens
+
+    def tokenize(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        """The ids of `text`. `add_special`: with the tokens that the file puts around a text. `parse_special`:
+        spellings of special tokens in the text become those tokens."""
+        return self._tokenizer.encode(text, add_special, parse_special)
+
+    def detokenize(self, ids: Sequence[int], show_special: bool = False) -> str:
+        """The text of `ids`; ill-formed bytes become U+FFFD."""
+        return self._tokenizer.decode(ids, show_special)
+
+    def spelling(self, token: int) -> str:
+        """The token as the file spells it."""
+        return self._tokenizer.spelling(token)
+
+    def generate(
+        self, prompt: str | Sequence[int] = "", *, parse_special: bool = False, **options: Unpack[GenerationOptions]
+    ) -> Generation:
+        """Continues `prompt`, a text or token ids: an iterator of pieces of text.
+
+        What the KV cache already holds of the prompt is not evaluated again. Raises LimitError when the
+        prompt is longer than the context.
+        """
+        return Generation(self, self._prompt_ids(prompt, parse_special), options)
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        template: str | None = None,
+        variables: Mapping[str, Any] | None = None,
+        **options: Unpack[GenerationOptions],
+    ) -> Generation:
+        """Answers the last of `messages`, each with a "role" and a "content": an iterator of pieces of text.
+
+        `template`: Jinja source or the name of a built-in template, for the file's own. `variables` reach the
+        template. Spellings of special tokens count as such wherever they stand.
+        """
+        text = self.chat_template(template).render(messages, **(variables or {}))
+        generation = Generation(self, self._checked_prompt(self._chat_ids(text)), options)
+        self._last_chat = text, generation
+        return generation
+
+    @property
+    def has_chat_template(self) -> bool:
+        return "tokenizer.chat_template" in self._gguf
+
+    def chat_template(self, template: str | None = None) -> ChatTemplate:
+        """The file's chat template, or the one given. Raises NotFoundError when there is none."""
+        if template in self._templates:
+            return self._templates[template]
+        from .chat import ChatTemplate, template_source
+
+        if template is not None:
+            source, name = template_source(template), "chat template"
+        elif self.has_chat_template:
+            source, name = str(self._gguf["tokenizer.chat_template"]), f"{self.path}: tokenizer.chat_template"
+        else:
+            raise NotFoundError(f"{self.path}: tokenizer.chat_template: not found; name a template")
+        bos, eos = self._tokenizer.bos, self._tokenizer.eos
+        self._templates[template] = ChatTemplate(
+            source,
+            "" if bos is None else self._tokenizer.spelling(bos),
+            "" if eos is None else self._tokenizer.spelling(eos),
+            name,
+        )
+        return self._templates[template]
+
+    def logits(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        """The logits after each of `token_ids`, evaluated from an empty context: f32 (n_tokens, n_vocab)."""
+        import numpy as np
+
+        ids = self._checked_prompt(list(token_ids))
+        result = np.empty((len(ids), self.n_vocab), dtype=np.float32)
+        n_step = min(self.memory.limits.n_batch, self.memory.limits.n_outputs)
+        with self._lock:
+            self._keep(0)
+            for i in range(0, len(ids), n_step):
+                part = ids[i : i + n_step]
+                self._eval(part, [1] * len(part), _never)
+                result[i : i + len(part)] = self._session.logits
+        return result
+
+    # ------------------------------------------------------------------ the session; callers hold the lock
+
+    def _evaluate(self, generation: Generation) -> NDArray[np.float32]:
+        """Brings slot 0 to the tokens of `generation` and gives the logits after the last one, f32 (n_vocab)."""
+        start = time.perf_counter()
+        timings = generation.timings
+        n_prompt, n_drawn = len(generation.prompt_ids), len(generation.ids)
+        if self._owner is generation and len(self._seen) == n_prompt + n_drawn - 1:
+            missing = generation.ids[-1:]
+        else:
+            tokens = generation.prompt_ids + generation.ids
+            n_kept = min(_n_common(self._seen, tokens), len(tokens) - 1)
+            self._keep(n_kept)
+            self._owner = generation
+            missing = tokens[n_kept:]
+            if not n_drawn:
+                timings.n_cached = n_kept
+        n_batch = self.memory.limits.n_batch
+        for i in range(0, len(missing), n_batch):
+            self._eval(missing[i : i + n_batch], None, generation._is_cancelled)
+        elapsed = 1000 * (time.perf_counter() - start)
+        if n_drawn:
+            timings.eval_ms += elapsed
+            timings.n_eval += 1
+        else:
+            timings.prompt_ms += elapsed
+            timings.n_prompt += len(missing)
+        last: NDArray[np.float32] = self._session.logits[-1]
+        return last
+
+    def _eval(self, ids: list[int], wanted: list[int] | None, is_cancelled: Callable[[], bool]) -> None:
+        """One step in slot 0. A cancellation meant for a generation that has already ended is passed over."""
+        if is_cancelled():
+            raise CancelledError(f"{self.path}: cancelled")
+        try:
+            self._session.eval(ids, None, wanted)
+        except CancelledError:
+            if is_cancelled():
+                raise
+            self._session.eval(ids, None, wanted)
+        self._seen += ids
+
+    def _keep(self, n: int) -> None:
+        """Forgets all but the first `n` tokens of slot 0."""
+        self._session.truncate(0, n)
+        del self._seen[n:]
+        self._owner = None
+
+    # ------------------------------------------------------------------ prompts
+
+    def _prompt_ids(self, prompt: str | Sequence[int], parse_special: bool) -> list[int]:
+        if not isinstance(prompt, str):
+            return self._checked_prompt(list(prompt))
+        ids = self._tokenizer.encode(prompt, True, parse_special)
+        if self._tokenizer.adds_eos and ids and ids[-1] == self._tokenizer.eos:
+            ids.pop()  # it would end the text that is to be continued
+        if not ids:  # a text starts somewhere even where the file asks for no start token
+            ids = [token for token in (self._tokenizer.bos, self._tokenizer.eos) if token is not None][:1]
+        return self._checked_prompt(ids)
+
+    def _checked_prompt(self, ids: list[int]) -> list[int]:
+        if not ids:
+            raise ArgumentError("the prompt has no tokens")
+        if len(ids) > self.n_ctx:
+            raise LimitError(f"the prompt has {len(ids)} tokens, the context has room for {self.n_ctx}")
+        return ids
+
+    def _chat_ids(self, text: str) -> list[int]:
+        """The tokens of a rendered conversation.
+
+        Where it continues the last one, that one's own tokens are kept: text can be cut into tokens in many
+        ways, and only the way it was generated is in the KV cache.
+        """
+        if self._last_chat is not None:
+            before, answer = self._last_chat
+            before += answer.text_so_far
+            if answer.ended_by_model and text.startswith(before):
+                rest = self._tokenizer.encode(text[len(before) :], False, True)
+                if rest and rest[0] == answer.ids[-1]:
+                    return answer.prompt_ids + answer.ids[:-1] + rest
+        bos = self._tokenizer.bos
+        starts_with_bos = bos is not None and text.startswith(self._tokenizer.spelling(bos))
+        return self._tokenizer.encode(text, not starts_with_bos, True)
+
+
+def _never() -> bool:
+    return False
+
+
+def _program(gguf: _core.Gguf) -> bytes:
+    from .models import build_program
+
+    return build_program(gguf)
+
+
+def _n_ctx_train(gguf: _core.Gguf) -> int:
+    value = gguf.get(f"{gguf.get('general.architecture')}.context_length", 0)
+    if not isinstance(value, int) or value < 0:
+        raise FormatError(f"{gguf.path}: context_length: found {value!r}, expected a number of tokens")
+    return min(value, _MAX_N_CTX)
+
+
+def _n_ctx_limit(gguf: _core.Gguf) -> int:
+    """The most positions that the file can have: as many as it has learned embeddings for, where it has those."""
+    if gguf.has_tensor("position_embd.weight"):
+        return gguf.tensor("position_embd.weight").shape[0]
+    return _MAX_N_CTX
+
+
+def _limits(
+    gguf: _core.Gguf,
+    core: _core.CoreModel,
+    n_ctx: int | None,
+    n_threads: int,
+    n_batch: int,
+    n_slots: int,
+    n_outputs: int | None,
+    deterministic: bool,
+    cache_type: str | tuple[str, str],
+) -> Limits:
+    for name, value, low in (
+        ("n_ctx", n_ctx or 0, 0),
+        ("n_threads", n_threads, 0),
+        ("n_batch", n_batch, 1),
+        ("n_slots", n_slots, 1),
+        ("n_outputs", 1 if n_outputs is None else n_outputs, 1),
+    ):
+        if not low <= value <= _MAX_N_CTX:
+            raise ArgumentError(f"{name}: {value}, expected {low} to {_MAX_N_CTX}")
+    trained = _n_ctx_train(gguf)
+    if n_ctx is None:
+        n_ctx = min(trained or DEFAULT_N_CTX, DEFAULT_N_CTX)
+    elif n_ctx == 0:
+        n_ctx = trained
+        if n_ctx == 0:
+            raise ArgumentError(f"{gguf.path}: says nothing about its context: n_ctx is needed")
+    if n_ctx > _n_ctx_limit(gguf):
+        raise ArgumentError(f"{gguf.path}: n_ctx {n_ctx}: the model has positions for {_n_ctx_limit(gguf)} tokens")
+    n_batch = min(n_batch, n_ctx)
+    if n_outputs is None:
+        n_outputs = max(1, _LOGITS_BYTES // (4 * core.n_vocab))
+    type_k, type_v = (cache_type, cache_type) if isinstance(cache_type, str) else cache_type
+    return Limits(
+        n_ctx=n_ctx,
+        n_batch=n_batch,
+        n_slots=n_slots,
+        n_outputs=min(n_outputs, n_batch),
+        n_threads=n_threads,
+        type_k=type_k.upper(),
+        type_v=type_v.upper(),
+        deterministic=deterministic,
+    )
+
+
+def _report(plan: _core.Plan) -> MemoryReport:
+    return MemoryReport(**asdict(plan.memory), available=_core.memory_available(), limits=plan.limits)
+
+
+def _largest_n_ctx(gguf: _core.Gguf, core: _core.CoreModel, report: MemoryReport) -> int:
+    most = min(max(_n_ctx_train(gguf), report.limits.n_ctx), _n_ctx_limit(gguf))
+    return _core.Plan.fit(core, replace(report.limits, n_ctx=most), report.available)
+
+
+def _n_common(a: Sequence[int], b: Sequence[int]) -> int:
+    """The length of the common start."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
