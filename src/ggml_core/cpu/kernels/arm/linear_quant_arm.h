@@ -1,0 +1,178 @@
+/*
+ * The integer linears of both levels: tiles of 4 rows by NANO_TILE_COLS (8 or 4), 4 or 1 columns, with one vector of
+ * sums a column, a row a lane. The level that includes this defines NANO_TILE_COLS and two functions:
+ *
+ *   nano_prepare  turns the rows once a block into what nano_dot wants for so many columns;
+ *   nano_dot      start + the dot products of four rows of 32 small integers with one block of A8.
+ *
+ * Block sums are exact integers and are added in the order of the blocks, one fused multiply-add each, so an output's
+ * bits depend on neither the tile nor the level.
+ */
+#ifndef NANO_CPU_KERNELS_ARM_LINEAR_QUANT_ARM_H
+#define NANO_CPU_KERNELS_ARM_LINEAR_QUANT_ARM_H
+
+#include "cpu/kernels/arm/common_arm.h"
+#include "types/blocks.h"
+#include "types/f16.h"
+
+/* One block of each of four rows: elements 0..15 in lo[row], 16..31 in hi[row]. */
+typedef struct nano_rows4 {
+    int8x16_t lo[4];
+    int8x16_t hi[4];
+} nano_rows4;
+
+NANO_INLINE nano_rows4 nano_prepare(nano_rows4 w, int n_cols);
+NANO_INLINE int32x4_t nano_dot(nano_type type, const nano_rows4 *w, int8x16_t x_lo, int8x16_t x_hi, int32x4_t start,
+                               int n_cols);
+
+NANO_INLINE size_t nano_quant_bytes(nano_type type) {
+    return type == NANO_TYPE_Q4_0   ? sizeof(nano_block_q4_0)
+           : type == NANO_TYPE_Q4_1 ? sizeof(nano_block_q4_1)
+           : type == NANO_TYPE_Q5_0 ? sizeof(nano_block_q5_0)
+           : type == NANO_TYPE_Q5_1 ? sizeof(nano_block_q5_1)
+                                    : sizeof(nano_block_q8_0);
+}
+
+NANO_INLINE int nano_quant_has_min(nano_type type) { return type == NANO_TYPE_Q4_1 || type == NANO_TYPE_Q5_1; }
+
+/* What is subtracted from the stored integers: taken off the block sum by way of A8's sums, so that a type with an
+ * offset is decoded like its sibling with a minimum. */
+NANO_INLINE int32_t nano_quant_offset(nano_type type) {
+    return type == NANO_TYPE_Q4_0 ? 8 : type == NANO_TYPE_Q5_0 ? 16 : 0;
+}
+
+/* 0x10 in byte i where bit i % 8 of byte i is set. */
+NANO_INLINE uint8x16_t nano_fifth_bits(uint8x16_t replicated) {
+    const uint8x16_t bit = vreinterpretq_u8_u64(vdupq_n_u64(UINT64_C(0x8040201008040201)));
+    return vandq_u8(vtstq_u8(replicated, bit), vdupq_n_u8(0x10));
+}
+
+/* The stored integers of one block: signed bytes of Q8_0, 0..15 or 0..31 otherwise. */
+NANO_INLINE void nano_decode(nano_type type, const uint8_t *block, int8x16_t *lo, int8x16_t *hi) {
+    if (type == NANO_TYPE_Q8_0) {
+        const uint8_t *q = block + offsetof(nano_block_q8_0, q);
+        *lo = vreinterpretq_s8_u8(vld1q_u8(q));
+        *hi = vreinterpretq_s8_u8(vld1q_u8(q + 16));
+        return;
+    }
+    /* In all of them the nibbles end the block, after the fifth bits. */
+    const uint8_t *q = block + nano_quant_bytes(type) - 16;
+    const uint8x16_t packed = vld1q_u8(q);
+    uint8x16_t low = vandq_u8(packed, vdupq_n_u8(0x0f));
+    uint8x16_t high = vshrq_n_u8(packed, 4);
+    if (type == NANO_TYPE_Q5_0 || type == NANO_TYPE_Q5_1) {
+        const uint8x16_t spread = vcombine_u8(vdup_n_u8(0), vdup_n_u8(1));
+        uint32_t bits;
+        memcpy(&bits, q - sizeof bits, sizeof bits);
+        const uint8x16_t h = vreinterpretq_u8_u32(vdupq_n_u32(bits));
+        low = vorrq_u8(low, nano_fifth_bits(vqtbl1q_u8(h, spread)));
+        high = vorrq_u8(high, nano_fifth_bits(vqtbl1q_u8(h, vaddq_u8(spread, vdupq_n_u8(2)))));
+    }
+    *lo = vreinterpretq_s8_u8(low);
+    *hi = vreinterpretq_s8_u8(high);
+}
+
+/* The half-precision numbers at the four addresses; put together in a general register, off the vector pipes. */
+NANO_INLINE float32x4_t nano_gather_f16(const uint8_t *p0, const uint8_t *p1, const uint8_t *p2, const uint8_t *p3) {
+    const uint64_t bits = (uint64_t)nano_load_u16(p0) | (uint64_t)nano_load_u16(p1) << 16 |
+                          (uint64_t)nano_load_u16(p2) << 32 | (uint64_t)nano_load_u16(p3) << 48;
+    return vcvt_f32_f16(vreinterpret_f16_u64(vcreate_u64(bits)));
+}
+
+typedef struct nano_block4 {
+    nano_rows4 w;
+    float32x4_t d; /* scales, a row a lane */
+    float32x4_t m; /* minima; unused without */
+} nano_block4;
+
+/* Adds one block of one column: x_q, x_d, x_sum point at the block's parts. */
+NANO_INLINE float32x4_t nano_block_add(nano_type type, const nano_block4 *b, const uint8_t *x_q, const uint8_t *x_d,
+                                       const uint8_t *x_sum, int n_cols, float32x4_t acc) {
+    const int8x16_t x_lo = vreinterpretq_s8_u8(vld1q_u8(x_q));
+    const int8x16_t x_hi = vreinterpretq_s8_u8(vld1q_u8(x_q + 16));
+    float d;
+    memcpy(&d, x_d, sizeof d);
+    int32_t sum;
+    memcpy(&sum, x_sum, sizeof sum);
+    const int32x4_t start = vdupq_n_s32(-nano_quant_offset(type) * sum);
+    const int32x4_t dot = nano_dot(type, &b->w, x_lo, x_hi, start, n_cols);
+    acc = vfmaq_f32(acc, vcvtq_f32_s32(dot), vmulq_n_f32(b->d, d));
+    if (nano_quant_has_min(type)) {
+        acc = vfmaq_f32(acc, b->m, vdupq_n_f32(d * (float)sum));
+    }
+    return acc;
+}
+
+/* Rows row.. (4) by columns col.. (n_cols: 8, 4 or 1). Rows and columns beyond the last repeat it and are dropped. */
+NANO_INLINE void nano_quant_tile(nano_type type, const nano_linear_args *a, int64_t row, int64_t col, int n_cols) {
+    const int64_t rows = a->n_rows - row < 4 ? a->n_rows - row : 4;
+    const int64_t cols = a->n_cols - col < n_cols ? a->n_cols - col : n_cols;
+    const uint8_t *w0 = (const uint8_t *)a->w + (size_t)row * a->w_stride;
+    const uint8_t *w1 = w0 + (rows > 1 ? a->w_stride : 0);
+    const uint8_t *w2 = w1 + (rows > 2 ? a->w_stride : 0);
+    const uint8_t *w3 = w2 + (rows > 3 ? a->w_stride : 0);
+    const uint8_t *x[8];
+    x[0] = (const uint8_t *)a->x + (size_t)col * a->x_stride;
+    x[1] = x[0] + (cols > 1 ? a->x_stride : 0);
+    x[2] = x[1] + (cols > 2 ? a->x_stride : 0);
+    x[3] = x[2] + (cols > 3 ? a->x_stride : 0);
+    x[4] = x[3] + (cols > 4 ? a->x_stride : 0);
+    x[5] = x[4] + (cols > 5 ? a->x_stride : 0);
+    x[6] = x[5] + (cols > 6 ? a->x_stride : 0);
+    x[7] = x[6] + (cols > 7 ? a->x_stride : 0);
+    float32x4_t s0, s1, s2, s3, s4, s5, s6, s7;
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = vdupq_n_f32(0.0f);
+    const int64_t n_blocks = a->n / NANO_A8_BLOCK;
+    const int64_t d_at = a->n;
+    const int64_t sum_at = a->n + n_blocks * 4;
+    for (int64_t i = 0; i < n_blocks; i++) {
+        nano_block4 b;
+        nano_decode(type, w0, &b.w.lo[0], &b.w.hi[0]);
+        nano_decode(type, w1, &b.w.lo[1], &b.w.hi[1]);
+        nano_decode(type, w2, &b.w.lo[2], &b.w.hi[2]);
+        nano_decode(type, w3, &b.w.lo[3], &b.w.hi[3]);
+        b.w = nano_prepare(b.w, n_cols);
+        b.d = nano_gather_f16(w0, w1, w2, w3); /* every layout begins with d, then m if it has one */
+        b.m = nano_quant_has_min(type) ? nano_gather_f16(w0 + 2, w1 + 2, w2 + 2, w3 + 2) : b.d;
+        w0 += nano_quant_bytes(type);
+        w1 += nano_quant_bytes(type);
+        w2 += nano_quant_bytes(type);
+        w3 += nano_quant_bytes(type);
+        const int64_t q = i * NANO_A8_BLOCK;
+        const int64_t d = d_at + i * 4;
+        const int64_t s = sum_at + i * 4;
+        s0 = nano_block_add(type, &b, x[0] + q, x[0] + d, x[0] + s, n_cols, s0);
+        if (n_cols > 1) {
+            s1 = nano_block_add(type, &b, x[1] + q, x[1] + d, x[1] + s, n_cols, s1);
+            s2 = nano_block_add(type, &b, x[2] + q, x[2] + d, x[2] + s, n_cols, s2);
+            s3 = nano_block_add(type, &b, x[3] + q, x[3] + d, x[3] + s, n_cols, s3);
+        }
+        if (n_cols > 4) {
+            s4 = nano_block_add(type, &b, x[4] + q, x[4] + d, x[4] + s, n_cols, s4);
+            s5 = nano_block_add(type, &b, x[5] + q, x[5] + d, x[5] + s, n_cols, s5);
+            s6 = nano_block_add(type, &b, x[6] + q, x[6] + d, x[6] + s, n_cols, s6);
+            s7 = nano_block_add(type, &b, x[7] + q, x[7] + d, x[7] + s, n_cols, s7);
+        }
+    }
+    const float32x4_t sums[8] = {s0, s1, s2, s3, s4, s5, s6, s7};
+    for (int64_t c = 0; c < cols; c++) {
+        nano_store_part(a->y + (col + c) * a->y_stride + row, sums[c], rows);
+    }
+}
+
+NANO_INLINE void nano_linear_quant(nano_type type, const nano_linear_args *a) {
+    for (int64_t row = 0; row < a->n_rows; row += 4) {
+        int64_t col = 0;
+        for (; NANO_TILE_COLS == 8 && a->n_cols - col > 4; col += 8) {
+            nano_quant_tile(type, a, row, col, 8);
+        }
+        for (; a->n_cols - col > 1; col += 4) {
+            nano_quant_tile(type, a, row, col, 4);
+        }
+        if (col < a->n_cols) {
+            nano_quant_tile(type, a, row, col, 1);
+        }
+    }
+}
+
+#endif
