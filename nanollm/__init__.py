@@ -15,22 +15,28 @@ from nanollm.errors import (
     ShapeError,
     UnsupportedError,
 )
+from nanollm.generation import Generation, Timings
+from nanollm.model import MemoryReport, Model
 
 __all__ = [
     "ArgumentError",
     "CancelledError",
     "FileError",
     "FormatError",
+    "Generation",
     "InternalError",
     "LimitError",
     "Limits",
     "Memory",
     "MemoryLimitError",
+    "MemoryReport",
+    "Model",
     "NanoError",
     "NotFoundError",
     "SamplerParams",
     "ShapeError",
     "TensorInfo",
+    "Timings",
     "UnsupportedError",
 ]
 
