@@ -1,0 +1,116 @@
+"""Safetensors files, mapped: https://huggingface.co/docs/safetensors (eight bytes of length, a JSON header, data).
+
+The ``safetensors`` package has no bf16 for NumPy, so the layout is read here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nanollm.convert.source import elements, map_file, read_json
+from nanollm.errors import FileError, FormatError, NotFoundError, UnsupportedError
+from nanollm.models import Array
+
+__all__ = ["Entry", "read_folder"]
+
+# Storage of the types that models are kept in; bf16 is the upper half of an f32.
+_DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+_BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2}
+_BYTES |= {"U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8}
+# The format's own limit on the header.
+_MAX_HEADER = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tensor in a mapped file. ``offset`` counts from the start of the file."""
+
+    path: Path
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    offset: int
+    data: memoryview
+
+    def load(self) -> Array:
+        """Its elements as a view of the file; bf16 as uint16."""
+        if self.type not in _DTYPES:
+            known = ", ".join(_DTYPES)
+            raise UnsupportedError(f"{self.path}: tensor '{self.name}': type {self.type}, only {known} are supported")
+        return elements(self.data, _DTYPES[self.type], self.offset, self.shape)
+
+
+def read_file(path: Path) -> dict[str, Entry]:
+    """All tensors of one file, every offset checked."""
+    data = map_file(path)
+    if len(data) < 8:
+        raise FormatError(f"{path}: found {len(data)} bytes, too short for a safetensors file")
+    size = int.from_bytes(data[:8], "little")
+    if size > min(_MAX_HEADER, len(data) - 8):
+        raise FormatError(f"{path}: header of {size} bytes in a file of {len(data)}: truncated or not safetensors")
+    try:
+        header = json.loads(bytes(data[8 : 8 + size]))
+    except (ValueError, RecursionError) as e:
+        raise FormatError(f"{path}: header is not JSON: {e}") from None
+    if not isinstance(header, dict):
+        raise FormatError(f"{path}: header: expected a JSON object")
+    return dict(_entries(path, data, 8 + size, header))
+
+
+def _entries(path: Path, data: memoryview, start: int, header: dict[str, Any]) -> Iterator[tuple[str, Entry]]:
+    for name, value in header.items():
+        if name == "__metadata__":
+            continue
+        where = f"{path}: tensor '{name}'"
+        try:
+            kind, shape, (begin, end) = value["dtype"], tuple(value["shape"]), value["data_offsets"]
+        except (KeyError, TypeError, ValueError):
+            raise FormatError(f"{where}: expected dtype, shape and data_offsets") from None
+        if kind not in _BYTES:
+            raise UnsupportedError(f"{where}: unknown type {kind!r}")
+        numbers = (*shape, begin, end)
+        if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
+            raise FormatError(f"{where}: shape and data_offsets must be whole numbers")
+        n_bytes = _BYTES[kind]
+        for n in shape:
+            n_bytes *= n
+        if end - begin != n_bytes:
+            raise FormatError(f"{where}: found {end - begin} bytes, expected {n_bytes} for {kind} {list(shape)}")
+        if start + end > len(data):
+            raise FormatError(f"{where}: ends at byte {start + end} of {len(data)}: the file is truncated")
+        yield name, Entry(path, name, kind, shape, start + begin, data)
+
+
+def read_folder(folder: Path) -> dict[str, Entry]:
+    """All tensors of a folder: ``model.safetensors``, or the shards that ``model.safetensors.index.json`` lists."""
+    index = folder / "model.safetensors.index.json"
+    if not index.exists():
+        single = folder / "model.safetensors"
+        if not single.exists():
+            others = sorted(p.name for p in folder.glob("*.bin"))
+            hint = f" (found {others[0]}: PyTorch's pickles are not read; save as safetensors)" if others else ""
+            raise FileError(f"{folder}: neither model.safetensors nor {index.name} is there{hint}")
+        return read_file(single)
+    content = read_json(index)
+    where = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(where, dict) or not all(isinstance(v, str) for v in where.values()):
+        raise FormatError(f"{index}: weight_map: expected an object of tensor names to file names")
+    out: dict[str, Entry] = {}
+    for shard in sorted(set(where.values())):
+        if Path(shard).name != shard:
+            raise FormatError(f"{index}: weight_map: '{shard}' is not a plain file name")
+        if not (folder / shard).exists():
+            raise FileError(f"{folder / shard}: listed in {index.name}, but missing")
+        entries = read_file(folder / shard)
+        for name in entries:
+            if where.get(name) != shard:
+                raise FormatError(f"{folder / shard}: tensor '{name}' is not listed for this file in {index.name}")
+        out |= entries
+    for name, shard in where.items():
+        if name not in out:
+            raise NotFoundError(f"{folder / shard}: tensor '{name}' is missing, {index.name} lists it")
+    return out
