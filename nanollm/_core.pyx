@@ -259,8 +259,12 @@ def cpu_levels():
 
 def set_cpu_level(level):
     cdef nano_error err
-    cdef bytes name = b"" if level is None else _name(level)
-    _check(nano_cpu_set_level(NULL if level is None else <const char *>name, &err), &err)
+    cdef bytes name
+    cdef const char *c_name = NULL
+    if level is not None:
+        name = _name(level)
+        c_name = name
+    _check(nano_cpu_set_level(c_name, &err), &err)
 
 
 def default_threads():
@@ -475,7 +479,8 @@ cdef class GgufWriter:
         cdef bint is_array = isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)
         cdef _GgufWriter handle = self.get_idle()
         if kind not in _KINDS or kind == "array":
-            raise ArgumentError(f"{key}: unknown kind {kind!r}, expected one of {', '.join(_KINDS)} without array")
+            known = ", ".join(name for name in _KINDS if name != "array")
+            raise ArgumentError(f"{key}: unknown kind {kind!r}, expected one of {known}")
         cdef nano_gguf_kind c_kind = <nano_gguf_kind>_KINDS.index(kind)
         if kind == "string":
             self._set_str(handle, name, is_array, value if is_array else [value])
@@ -560,9 +565,6 @@ cdef class Graph:
     def __cinit__(self):
         cdef nano_error err
         _check(nano_graph_create(&self.p, &err), &err)
-
-    def __init__(self):
-        pass
 
     def __dealloc__(self):
         nano_graph_free(self.p)
@@ -1015,13 +1017,19 @@ cdef class Decoder:
 
 # ----------------------------------------------------------------- sampler
 
+cdef double _short(float x):
+    """The double that reads as the float does: 0.8, not 0.800000011920929."""
+    return float(str(np.float32(x)))
+
+
 def sampler_params_default():
     cdef nano_sampler_params c = nano_sampler_params_default()
     return SamplerParams(
-        seed=c.seed, temperature=c.temperature, top_k=c.top_k, top_p=c.top_p, min_p=c.min_p, typical_p=c.typical_p,
-        repeat_penalty=c.repeat_penalty, presence_penalty=c.presence_penalty, frequency_penalty=c.frequency_penalty,
-        penalty_last_n=c.penalty_last_n, max_last_n=c.max_last_n, mirostat=c.mirostat, mirostat_tau=c.mirostat_tau,
-        mirostat_eta=c.mirostat_eta, min_keep=c.min_keep,
+        seed=c.seed, temperature=_short(c.temperature), top_k=c.top_k, top_p=_short(c.top_p), min_p=_short(c.min_p),
+        typical_p=_short(c.typical_p), repeat_penalty=_short(c.repeat_penalty),
+        presence_penalty=_short(c.presence_penalty), frequency_penalty=_short(c.frequency_penalty),
+        penalty_last_n=c.penalty_last_n, max_last_n=c.max_last_n, mirostat=c.mirostat,
+        mirostat_tau=_short(c.mirostat_tau), mirostat_eta=_short(c.mirostat_eta), min_keep=c.min_keep,
     )
 
 
