@@ -91,12 +91,10 @@ static nano_status check_params(const nano_sampler_params *p, int32_t n_vocab, n
     }
     NANO_TRY(check_floats(p, err));
     if (p->mirostat < 0 || p->mirostat > 2) {
-        return nano_fail(err, NANO_ERR_ARGUMENT, "sampler: mirostat: found %d, expected 0, 1 or 2",
-                         (int)p->mirostat);
+        return nano_fail(err, NANO_ERR_ARGUMENT, "sampler: mirostat: found %d, expected 0, 1 or 2", (int)p->mirostat);
     }
     if (p->min_keep < 0) {
-        return nano_fail(err, NANO_ERR_ARGUMENT, "sampler: min_keep: found %d, expected at least 0",
-                         (int)p->min_keep);
+        return nano_fail(err, NANO_ERR_ARGUMENT, "sampler: min_keep: found %d, expected at least 0", (int)p->min_keep);
     }
     if (p->penalty_last_n < -1 || p->max_last_n < 0) {
         return nano_fail(err, NANO_ERR_ARGUMENT,
@@ -104,8 +102,9 @@ static nano_status check_params(const nano_sampler_params *p, int32_t n_vocab, n
                          (int)p->penalty_last_n, (int)p->max_last_n);
     }
     if (p->penalty_last_n == -1 && p->max_last_n == 0) {
-        return nano_fail(err, NANO_ERR_ARGUMENT,
-                         "sampler: penalty_last_n: -1 stands for max_last_n, which is 0, expected the context's length");
+        return nano_fail(
+            err, NANO_ERR_ARGUMENT,
+            "sampler: penalty_last_n: -1 stands for max_last_n, which is 0, expected the context's length");
     }
     if (p->n_bias < 0 || (p->n_bias > 0 && (p->bias_ids == NULL || p->bias_values == NULL))) {
         return nano_fail(err, NANO_ERR_ARGUMENT, "sampler: bias: found a count of %d%s", (int)p->n_bias,
@@ -118,8 +117,7 @@ static nano_status check_params(const nano_sampler_params *p, int32_t n_vocab, n
                              (int)(n_vocab - 1));
         }
         if (isnan(p->bias_values[i])) {
-            return nano_fail(err, NANO_ERR_ARGUMENT, "sampler: bias: token %d: found NaN, expected a number",
-                             (int)id);
+            return nano_fail(err, NANO_ERR_ARGUMENT, "sampler: bias: token %d: found NaN, expected a number", (int)id);
         }
     }
     return NANO_OK;
@@ -581,7 +579,7 @@ static int32_t greedy(const float *x, int32_t n) {
     int32_t best = -1;
     float largest = -INFINITY;
     for (int32_t i = 0; i < n; i++) {
-        if (x[i] > largest) {
+        if (NANO_UNLIKELY(x[i] > largest)) {
             largest = x[i];
             best = i;
         }
