@@ -20,7 +20,7 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a session is planned for. `limits_default()` gives the core's defaults; derive with `dataclasses.replace`."""
+    """What a session is planned for: `limits_default()`, changed with `dataclasses.replace`."""
 
     n_ctx: int
     """Positions a slot."""
@@ -57,7 +57,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class SamplerParams:
-    """The sampler's chain. `sampler_params_default()` gives the core's defaults; ggml_core.h explains each field."""
+    """The sampler's chain, field by field as in ggml_core.h: `sampler_params_default()`, changed with `replace`."""
 
     seed: int
     temperature: float
