@@ -132,29 +132,29 @@ def _add_sampling(parser: ArgumentParser, default: SamplerParams) -> None:
         "sampling", "in this order: logit bias, penalties, top-k, typical, top-p, min-p, temperature"
     )
 
-    def add(*names: str, field: str, kind: Callable[[str], Any], help: str, metavar: str = "N") -> None:
+    def add(*names: str, field: str, kind: Callable[[str], Any], text: str, metavar: str = "N") -> None:
         value = getattr(default, field)
         shown = f"{value:g}" if isinstance(value, float) else value
         group.add_argument(
-            *names, dest=field, type=kind, default=None, metavar=metavar, help=f"{help} (default: {shown})"
+            *names, dest=field, type=kind, default=None, metavar=metavar, help=f"{text} (default: {shown})"
         )
 
     any_number, fraction = _number(), _number(0.0, 1.0)
     group.add_argument("-s", "--seed", type=_integer(-1), default=-1, metavar="N", help="-1: a fresh one (default: -1)")
-    add("--temp", "--temperature", field="temperature", kind=any_number, help="temperature; 0: greedy", metavar="X")
-    add("--top-k", field="top_k", kind=_integer(), help="keep the N best tokens; 0: all")
-    add("--top-p", field="top_p", kind=fraction, help="keep the best tokens that make up P; 1: off", metavar="P")
-    add("--min-p", field="min_p", kind=fraction, help="keep tokens at least P times as likely as the best", metavar="P")
-    add("--typical", "--typical-p", field="typical_p", kind=fraction, help="locally typical; 1: off", metavar="P")
-    add("--repeat-penalty", field="repeat_penalty", kind=any_number, help="divides seen tokens' logits", metavar="X")
+    add("--temp", "--temperature", field="temperature", kind=any_number, text="temperature; 0: greedy", metavar="X")
+    add("--top-k", field="top_k", kind=_integer(), text="keep the N best tokens; 0: all")
+    add("--top-p", field="top_p", kind=fraction, text="keep the best tokens that make up P; 1: off", metavar="P")
+    add("--min-p", field="min_p", kind=fraction, text="keep tokens at least P times as likely as the best", metavar="P")
+    add("--typical", "--typical-p", field="typical_p", kind=fraction, text="locally typical; 1: off", metavar="P")
+    add("--repeat-penalty", field="repeat_penalty", kind=any_number, text="divides seen tokens' logits", metavar="X")
     add(
-        "--repeat-last-n", field="penalty_last_n", kind=_integer(-1), help="tokens penalties see; -1: the whole context"
+        "--repeat-last-n", field="penalty_last_n", kind=_integer(-1), text="tokens penalties see; -1: the whole context"
     )
-    add("--presence-penalty", field="presence_penalty", kind=any_number, help="subtracted from seen ones", metavar="X")
-    add("--frequency-penalty", field="frequency_penalty", kind=any_number, help="… for each time seen", metavar="X")
-    add("--mirostat", field="mirostat", kind=_integer(0, 2), help="version; 0: off; replaces top-k, -p, min-p, typical")
-    add("--mirostat-lr", field="mirostat_eta", kind=any_number, help="learning rate, eta", metavar="X")
-    add("--mirostat-ent", field="mirostat_tau", kind=any_number, help="target entropy, tau", metavar="X")
+    add("--presence-penalty", field="presence_penalty", kind=any_number, text="subtracted from seen ones", metavar="X")
+    add("--frequency-penalty", field="frequency_penalty", kind=any_number, text="… for each time seen", metavar="X")
+    add("--mirostat", field="mirostat", kind=_integer(0, 2), text="version; 0: off; replaces top-k, -p, min-p, typical")
+    add("--mirostat-lr", field="mirostat_eta", kind=any_number, text="learning rate, eta", metavar="X")
+    add("--mirostat-ent", field="mirostat_tau", kind=any_number, text="target entropy, tau", metavar="X")
     group.add_argument(
         *("-l", "--logit-bias"),
         type=_bias,

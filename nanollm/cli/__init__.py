@@ -1,0 +1,44 @@
+"""`nanollm`: one command, one file a sub-command, each imported when it is called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from .. import _core
+from .common import EXIT_OK, ArgumentParser, UsageError, run
+
+# Name: what --help says of it. The module of that name holds main(argv) -> exit code.
+_COMMANDS = {
+    "convert": "write a Hugging Face folder or a llama2.c file as GGUF",
+    "fit": "tell the memory a model needs, and whether it fits this machine",
+    "info": "show a GGUF file's metadata and tensors",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `nanollm`; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in _COMMANDS:
+        command = import_module(f".{words[0]}", __package__)
+        return run(f"nanollm {words[0]}", lambda: int(command.main(words[1:])))
+    return run("nanollm", lambda: _overview(words))
+
+
+def _overview(words: Sequence[str]) -> int:
+    lines = [f"  {name:<10}{text}" for name, text in _COMMANDS.items()]
+    parser = ArgumentParser(
+        "nanollm",
+        "Runs, quantises and fine-tunes small language models on small devices.",
+        "commands:\n" + "\n".join(lines) + "\n\nnanollm COMMAND --help tells more; nanollm-cli generates text.\n",
+        usage="nanollm COMMAND [options]",
+    )
+    parser.add_argument("-h", "--help", action="help", help="print this and exit")
+    parser.add_argument("--version", action="version", version=f"nanollm {_core.version()}", help="print the version")
+    if words and not words[0].startswith("-"):
+        raise UsageError(f"{words[0]!r}: no such command, known are {', '.join(_COMMANDS)}")
+    parser.parse(words)
+    if not words:
+        parser.print_help()
+    return EXIT_OK

@@ -1,0 +1,104 @@
+"""`nanollm convert`: other formats to GGUF."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from ..convert import OUTTYPES, convert
+from .common import EXIT_OK, ArgumentParser, UsageError, format_bytes, is_terminal, log
+
+Progress = Callable[[int, int, str], None]
+
+_EPILOG = """\
+examples:
+  nanollm convert stories260K.bin -o stories.gguf --tokenizer tok512.bin
+  nanollm convert path/to/folder -o model.gguf --outtype q8_0
+
+A file is written beside the target and renamed when it is whole: an interrupted run leaves the old one or none.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Converts with a progress bar on stderr; a terminal sees a bar, a log sees a line a tenth."""
+    parser = ArgumentParser(
+        "nanollm convert",
+        "Writes a Hugging Face folder (config.json, safetensors, tokenizer) or a llama2.c .bin file as GGUF.",
+        _EPILOG,
+        usage="nanollm convert IN -o OUT.gguf [options]",
+    )
+    add = parser.add_argument
+    add("source", metavar="IN", help="folder or file")
+    add("-o", "--output", metavar="OUT.gguf", required=True, help="file to write")
+    add("--outtype", choices=tuple(OUTTYPES), default="auto", help="type of matrices; auto: as they are (default)")
+    add("--tokenizer", metavar="FILE", help="llama2.c's tokenizer file, where it is not beside IN")
+    add("--name", metavar="TEXT", help="the model's name, for the file's metadata")
+    add("--description", metavar="TEXT", help="the model's description")
+    add("-q", "--quiet", action="store_true", help="print errors only")
+    add("-h", "--help", action="help", help="print this and exit")
+    args = parser.parse(argv)
+    if args.output == args.source:
+        raise UsageError("IN and OUT.gguf are the same")
+    start = time.perf_counter()
+    notes: list[str] = []
+    with _progress(args.quiet) as progress:
+        report = convert(
+            args.source,
+            args.output,
+            args.outtype,
+            progress=progress,
+            report=notes.append,
+            name=args.name,
+            description=args.description,
+            tokenizer=args.tokenizer,
+        )
+    if not args.quiet:
+        for note in notes:
+            log(f"note: {note}")
+        types = ", ".join(f"{n} {name}" for name, n in report.types.items())
+        size = f"{report.n_params:,} parameters, {report.n_tensors} tensors ({types}), {format_bytes(report.n_bytes)}"
+        log(f"{report.path}: {report.architecture}, {size} in {time.perf_counter() - start:.1f} s")
+    return EXIT_OK
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Progress]:
+    if quiet:
+        yield lambda done, total, tensor: None
+    elif is_terminal(sys.stderr):
+        with _bar() as progress:
+            yield progress
+    else:
+        yield _lines()
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Bar(*columns, TextColumn("{task.description}", markup=False), console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=None)
+
+        def progress(done: int, total: int, tensor: str) -> None:
+            bar.update(task, completed=done, total=total, description=tensor)
+
+        yield progress
+
+
+def _lines() -> Progress:
+    """A line for each tenth."""
+    last = -1
+
+    def progress(done: int, total: int, tensor: str) -> None:
+        nonlocal last
+        tenth = 10 * done // total if total else 10
+        if tenth > last:
+            last = tenth
+            log(f"{10 * tenth:3d} %  {format_bytes(done)} of {format_bytes(total)}  {tensor}".rstrip())
+
+    return progress

@@ -1,0 +1,60 @@
+"""`nanollm fit`: the memory a model needs, before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from ..model import DEFAULT_N_CTX, Model, default_model_path
+from .common import EXIT_ERROR, EXIT_OK, ArgumentParser
+
+_EPILOG = """\
+examples:
+  nanollm fit model.gguf                 with the context that nanollm-cli would take
+  nanollm fit model.gguf -c 8192 && …    exits with 1 where it does not fit
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints the plan's table; the exit code says whether it fits."""
+    parser = ArgumentParser(
+        "nanollm fit",
+        "Prints the exact memory that a model needs, and whether it fits this machine. Nothing is loaded.",
+        _EPILOG,
+        usage="nanollm fit [MODEL] [options]",
+    )
+    add = parser.add_argument
+    add("model", nargs="?", metavar="MODEL", help="GGUF file (default: the model that is part of the package)")
+    add(
+        *("-c", "--ctx-size", "--context"),
+        type=int,
+        metavar="N",
+        help=f"size of the context in tokens; 0: the model's own (default: the model's own, at most {DEFAULT_N_CTX})",
+    )
+    add("-b", "--batch-size", type=int, default=512, metavar="N", help="most tokens in one step (default: 512)")
+    add("-t", "--threads", type=int, default=0, metavar="N", help="threads (default: one per fast core)")
+    add("--slots", type=int, default=1, metavar="N", help="sequences held at once (default: 1)")
+    types = ("f16", "f32")
+    add("-ctk", "--cache-type-k", choices=types, default="f16", help="type of the key cache (default: f16)")
+    add("-ctv", "--cache-type-v", choices=types, default="f16", help="type of the value cache (default: f16)")
+    add("--json", action="store_true", help="print one JSON line, sizes in bytes")
+    add("-h", "--help", action="help", help="print this and exit")
+    args = parser.parse(argv)
+    path = args.model or default_model_path()
+    report = Model.fit(
+        path,
+        n_ctx=args.ctx_size,
+        n_threads=args.threads,
+        n_batch=args.batch_size,
+        n_slots=args.slots,
+        cache_type=(args.cache_type_k, args.cache_type_v),
+    )
+    if args.json:
+        print(json.dumps({"model": path, "fits": report.fits, **asdict(report)}))
+    else:
+        print(report.table())
+        verdict = "fits" if report.fits else "does not fit"
+        longest = f"a context of {report.largest_n_ctx} would fit" if report.largest_n_ctx else "no context would fit"
+        print(f"\n{path}: {verdict}; {longest}")
+    return EXIT_OK if report.fits else EXIT_ERROR
