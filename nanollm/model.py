@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from . import _core
-from ._types import Limits, Memory
+from ._types import Limits, Memory, TensorInfo
 from .errors import ArgumentError, CancelledError, FileError, FormatError, LimitError, MemoryLimitError, NotFoundError
 from .generation import Generation, GenerationOptions
 
@@ -181,6 +181,11 @@ class Model:
         """All of the file's metadata but the long arrays of the tokenizer and the program."""
         keys = self._gguf.keys()
         return {key: self._gguf[key] for key in keys if not self._gguf.kind(key)[1]}
+
+    @property
+    def tensors(self) -> list[TensorInfo]:
+        """Name, type, shape and place of each of the file's tensors."""
+        return self._gguf.tensors
 
     @property
     def architecture(self) -> str:
