@@ -7,6 +7,7 @@ checks its sources as it is added, so a definition that does not fit its file fa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -188,12 +189,7 @@ class Graph(Scope):
 
         With ``at``, only the elements from there on: what cuts a fused Q, K, V. Without, the row must fit exactly.
         """
-        size = 1
-        for d in dims:
-            size *= d
-        width = 1
-        for d in x.shape[1:]:
-            width *= int(d)
+        size, width = math.prod(dims), math.prod(int(d) for d in x.shape[1:])
         if at is None and size != width:
             raise ShapeError(f"{self._source}: rows of {width} elements cannot be seen as {dims}, {size} elements")
         return self.op("view", [x], [at or 0, len(dims), *reversed(dims)])

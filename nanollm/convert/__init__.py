@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import warnings
@@ -74,12 +75,7 @@ def convert(
     for text in model.notes:
         note(text)
     types, n_bytes = write(model, Path(out), outtype, progress, note, name, description)
-    n_params = 0
-    for t in model.tensors:
-        n = 1
-        for d in t.shape:
-            n *= d
-        n_params += n
+    n_params = sum(math.prod(t.shape) for t in model.tensors)
     return Report(Path(out), model.architecture.name, len(model.tensors), n_params, n_bytes, types, tuple(notes))
 
 

@@ -25,7 +25,7 @@ def recognises(path: Path) -> bool:
 def read(folder: Path) -> Source:
     """Maps every tensor to its GGUF name; a tensor without one is an error that names it."""
     config = read_record(folder / "config.json")
-    architecture = lookup_model_type(config.str("model_type"), config.source)
+    architecture = lookup_model_type(config.text("model_type"), config.source)
     hf = architecture.huggingface
     assert hf is not None  # lookup_model_type finds only such
     metadata = {f"{architecture.name}.{k}": v for k, v in hf.metadata(config).items()}
@@ -37,7 +37,7 @@ def read(folder: Path) -> Source:
         tensors.append(SourceTensor(name, array.shape, "F32", partial(_same, array), "config.json"))
     n_vocab = _n_vocab(folder, config, tensors)
 
-    vocabulary = tokenizer.read(folder, config.str("model_type"), notes)
+    vocabulary = tokenizer.read(folder, config.text("model_type"), notes)
     vocabulary.fit(n_vocab, str(folder), notes)
     return Source(
         path=folder,
@@ -58,7 +58,7 @@ def _n_vocab(folder: Path, config: Record, tensors: list[SourceTensor]) -> int:
     embedding = next((t for t in tensors if t.name == _EMBEDDING), None)
     if embedding is None or len(embedding.shape) != 2:
         raise NotFoundError(f"{folder}: the matrix of token embeddings ('{_EMBEDDING}' in GGUF) is missing")
-    n_vocab = config.int("vocab_size", 1, default=embedding.shape[0])
+    n_vocab = config.integer("vocab_size", 1, default=embedding.shape[0])
     if n_vocab != embedding.shape[0]:
         raise ShapeError(
             f"{folder}: tensor '{embedding.origin}': found {embedding.shape[0]} rows, vocab_size is {n_vocab}"
@@ -70,7 +70,7 @@ def _tensors(folder: Path, hf: HuggingFace[Any], c: object, config: Record, note
     """The folder's tensors under their GGUF names; no values are read yet."""
     rules = [(_pattern(theirs), ours if isinstance(ours, Rule) else Rule(ours)) for theirs, ours in hf.tensors.items()]
     ignored = pattern(hf.ignored)
-    tied = config.bool("tie_word_embeddings", default=False)
+    tied = config.flag("tie_word_embeddings", default=False)
     out: dict[str, SourceTensor] = {}
     for origin, entry in safetensors.read_folder(folder).items():
         bare = origin
@@ -81,7 +81,7 @@ def _tensors(folder: Path, hf: HuggingFace[Any], c: object, config: Record, note
         name, rule = _rename(bare, rules)
         if rule is None:
             raise UnsupportedError(
-                f"{entry.path}: tensor '{origin}' is left over: '{config.str('model_type')}' has no place for it"
+                f"{entry.path}: tensor '{origin}' is left over: '{config.text('model_type')}' has no place for it"
             )
         if name == _OUTPUT and tied:
             notes.append(f"tensor '{origin}' is left out: tie_word_embeddings puts the embeddings in its place")

@@ -5,6 +5,7 @@ Layout: https://github.com/karpathy/llama2.c (export.py, legacy_export; tokenize
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -72,9 +73,7 @@ def read(path: Path, tokenizer: Path | None = None) -> Source:
     tensors: list[SourceTensor] = []
     offset = _HEADER.size
     for name, copies, shape in h.layout():
-        size = 4
-        for n in shape:
-            size *= n
+        size = 4 * math.prod(shape)
         for i in range(max(copies, 1)):
             if name:
                 full = f"blk.{i}.{name}.weight" if copies else f"{name}.weight"

@@ -6,6 +6,7 @@ The ``safetensors`` package has no bf16 for NumPy, so the layout is read here.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,9 +76,7 @@ def _entries(path: Path, data: memoryview, start: int, header: dict[str, Any]) -
         numbers = (*shape, begin, end)
         if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
             raise FormatError(f"{where}: shape and data_offsets must be whole numbers")
-        n_bytes = _BYTES[kind]
-        for n in shape:
-            n_bytes *= n
+        n_bytes = _BYTES[kind] * math.prod(shape)
         if end - begin != n_bytes:
             raise FormatError(f"{where}: found {end - begin} bytes, expected {n_bytes} for {kind} {list(shape)}")
         if start + end > len(data):

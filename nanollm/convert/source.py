@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import mmap
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -59,10 +60,7 @@ def map_file(path: Path) -> memoryview:
 
 def elements(data: memoryview, dtype: str, offset: int, shape: tuple[int, ...]) -> Array:
     """A view of mapped elements; the caller has checked that they are inside."""
-    count = 1
-    for n in shape:
-        count *= n
-    return np.frombuffer(data, dtype, count, offset).reshape(shape)
+    return np.frombuffer(data, dtype, math.prod(shape), offset).reshape(shape)
 
 
 def read_json(path: Path) -> Any:

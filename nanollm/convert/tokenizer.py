@@ -56,11 +56,11 @@ def _section(record: Record, key: str) -> Record | None:
         return None
     if not isinstance(value, dict):
         raise FormatError(f"{record.where(key)}: expected an object")
-    return Record(value.get, f"{record.where(key)}")
+    return Record(value.get, record.where(key))
 
 
 def _is_sentencepiece(model: Record) -> bool:
-    return model.get("byte_fallback") is True or model.str("type", default="BPE") == "Unigram"
+    return model.get("byte_fallback") is True or model.text("type", default="BPE") == "Unigram"
 
 
 def _vocab(model: Record) -> list[str]:
@@ -274,7 +274,7 @@ def _special(v: Vocabulary, folder: Path, tokenizer: Record | None, notes: list[
     """Ids of special tokens: tokenizer_config.json names them, generation_config.json and config.json number them."""
     ids = {token: i for i, token in enumerate(v.tokens)}
     path = folder / "tokenizer_config.json"
-    config = read_record(path) if path.exists() else Record({}.get, str(path))
+    config = read_record(path) if path.exists() else Record(lambda key: None, str(path))
     ends: list[int] = []
     for file in ("generation_config.json", "config.json"):
         if not (folder / file).exists():
@@ -306,9 +306,8 @@ def _special(v: Vocabulary, folder: Path, tokenizer: Record | None, notes: list[
     unknown = v.special.get("unknown")
     if v.model == "llama" and unknown is not None:
         v.kinds[unknown] = Kind.UNKNOWN
-    for name in ("bos", "eos", "eot", "eom"):
-        i = v.special.get(name)  # type: ignore[call-overload]
-        if i is not None and v.kinds[i] in (Kind.NORMAL, Kind.USER_DEFINED):
+    for role_of, i in v.special.items():
+        if role_of != "padding" and v.kinds[i] in (Kind.NORMAL, Kind.USER_DEFINED):
             v.kinds[i] = Kind.CONTROL
     v.add_bos = _adds(v, config, tokenizer, "bos")
     v.add_eos = _adds(v, config, tokenizer, "eos")
@@ -321,7 +320,8 @@ def _adds(v: Vocabulary, config: Record, tokenizer: Record | None, role: Special
         return False
     if tokenizer is not None:
         processor = tokenizer.get("post_processor")
-        steps = processor.get("processors") if isinstance(processor, dict) and "processors" in processor else [processor]
+        several = isinstance(processor, dict) and "processors" in processor
+        steps = processor["processors"] if isinstance(processor, dict) and several else [processor]
         for step in steps if isinstance(steps, list) else []:
             single = step.get("single") if isinstance(step, dict) else None
             if isinstance(single, list) and single:

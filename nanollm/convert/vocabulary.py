@@ -79,10 +79,13 @@ class Vocabulary:
             out["tokenizer.ggml.scores"] = np.array(self.scores, np.float32)
         if self.merges is not None:
             out["tokenizer.ggml.merges"] = self.merges
-        for name, i in self.special.items():
-            out[f"tokenizer.ggml.{name}_token_id"] = i
-        flags = {"add_bos_token": self.add_bos, "add_eos_token": self.add_eos, "add_space_prefix": self.add_space_prefix}
-        out |= {f"tokenizer.ggml.{name}": value for name, value in flags.items() if value is not None}
+        out |= {f"tokenizer.ggml.{role}_token_id": i for role, i in self.special.items()}
+        flags = {
+            "add_bos_token": self.add_bos,
+            "add_eos_token": self.add_eos,
+            "add_space_prefix": self.add_space_prefix,
+        }
+        out |= {f"tokenizer.ggml.{key}": flag for key, flag in flags.items() if flag is not None}
         for name, template in self.chat_templates.items():
             out["tokenizer.chat_template" if name == "default" else f"tokenizer.chat_template.{name}"] = template
         others = sorted(n for n in self.chat_templates if n != "default")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,7 +53,10 @@ def write(
     origins = {t.name: t.origin for t in tensors}
     file = Record(metadata.get, str(source.path))
     program = build(
-        source.architecture, file, {t.name: t.shape for t in tensors}, lambda n: origins.get(n) or source.original_name(n)
+        source.architecture,
+        file,
+        {t.name: t.shape for t in tensors},
+        lambda n: origins.get(n) or source.original_name(n),
     )
 
     total = sum(_n_bytes(t, types[t.name]) for t in tensors)
@@ -67,7 +71,7 @@ def write(
             for piece in _pieces(t, types[t.name], source):
                 if progress is not None:
                     progress(done, total, t.name)
-                w.write(piece)
+                w.write(piece.data)
                 done += piece.nbytes
     if progress is not None:
         progress(total, total, "")
@@ -96,18 +100,15 @@ def _type(t: SourceTensor, outtype: str, note: Callable[[str], None]) -> str:
 
 
 def _file_type(tensors: list[SourceTensor], types: dict[str, str]) -> int:
-    """By the type that most elements have."""
+    """By the type that most of the matrices' elements have."""
     count: Counter[str] = Counter()
     for t in tensors:
-        count[types[t.name]] += _core.type_row_bytes("F32", max(t.shape[-1], 1)) * (t.shape[0] if len(t.shape) > 1 else 0)
+        count[types[t.name]] += math.prod(t.shape) if len(t.shape) > 1 else 0
     return _FILE_TYPES[count.most_common(1)[0][0]]
 
 
 def _n_bytes(t: SourceTensor, kind: str) -> int:
-    n_rows = 1
-    for d in t.shape[:-1]:
-        n_rows *= d
-    return n_rows * _core.type_row_bytes(kind, t.shape[-1])
+    return math.prod(t.shape[:-1]) * _core.type_row_bytes(kind, t.shape[-1])
 
 
 def _kind(key: str, value: Value) -> str:

@@ -32,7 +32,7 @@ from .base import (
 )
 
 # Importing a definition registers it.
-from . import gpt2, llama, qwen2, qwen3  # noqa: F401, I001  isort: skip
+from . import gpt2, llama, qwen2, qwen3  # noqa: F401  isort: skip
 
 __all__ = [
     "PROGRAM_KEY",
@@ -70,7 +70,7 @@ def build_program(gguf: _core.Gguf) -> bytes:
     wrong without them); NotFoundError, FormatError or ShapeError for files that do not go with the definition.
     """
     file = Record(gguf.get, gguf.path)
-    name = file.str("general.architecture")
+    name = file.text("general.architecture")
     if name not in known() and PROGRAM_KEY in gguf:
         program = gguf[PROGRAM_KEY]
         try:

@@ -15,7 +15,17 @@ from nanollm.graph import Graph, Tensor
 
 __all__ = [
     "Architecture",
-    "Array", "HuggingFace", "Record", "Rule", "Value", "halves_to_pairs", "known", "lookup", "lookup_model_type", "register"]
+    "Array",
+    "HuggingFace",
+    "Record",
+    "Rule",
+    "Value",
+    "halves_to_pairs",
+    "known",
+    "lookup",
+    "lookup_model_type",
+    "register",
+]
 
 C = TypeVar("C")
 Array = npt.NDArray[Any]
@@ -49,7 +59,7 @@ class Record:
         """``file: key``, for messages."""
         return f"{self.source}: {self.prefix}{key}"
 
-    def int(self, key: str, low: int = 0, high: int = 2**31 - 1, default: int = _MISSING) -> int:
+    def integer(self, key: str, low: int = 0, high: int = 2**31 - 1, default: int = _MISSING) -> int:
         """An integer within [low, high]."""
         value = self._value(key, default)
         if isinstance(value, float) and value.is_integer():
@@ -60,7 +70,7 @@ class Record:
             raise FormatError(f"{self.where(key)}: found {value}, expected {low} to {high}")
         return value
 
-    def float(self, key: str, low: float = -math.inf, high: float = math.inf, default: float = _MISSING) -> float:
+    def number(self, key: str, low: float = -math.inf, high: float = math.inf, default: float = _MISSING) -> float:
         """A finite number within [low, high]."""
         value = self._value(key, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -69,14 +79,14 @@ class Record:
             raise FormatError(f"{self.where(key)}: found {value}, expected {low} to {high}")
         return float(value)
 
-    def bool(self, key: str, default: bool = _MISSING) -> bool:
+    def flag(self, key: str, default: bool = _MISSING) -> bool:
         """True or false."""
         value = self._value(key, default)
         if not isinstance(value, bool):
             raise FormatError(f"{self.where(key)}: found {_show(value)}, expected true or false")
         return value
 
-    def str(self, key: str, default: str = _MISSING) -> str:
+    def text(self, key: str, default: str = _MISSING) -> str:
         """A string."""
         value = self._value(key, default)
         if not isinstance(value, str):

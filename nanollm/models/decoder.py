@@ -29,26 +29,26 @@ class Decoder:
 
 def read(m: Record, order: Literal["pairs", "halves"]) -> Decoder:
     """From GGUF metadata; ``order`` is the architecture's, the file does not say it."""
-    if m.int("expert_count", default=0) > 0:
+    if m.integer("expert_count", default=0) > 0:
         raise UnsupportedError(f"{m.where('expert_count')}: mixtures of experts are not supported")
-    n_embd = m.int("embedding_length", 1)
-    n_head = m.int("attention.head_count", 1, 1 << 16)
-    n_head_kv = m.int("attention.head_count_kv", 1, n_head, default=n_head)
+    n_embd = m.integer("embedding_length", 1)
+    n_head = m.integer("attention.head_count", 1, 1 << 16)
+    n_head_kv = m.integer("attention.head_count_kv", 1, n_head, default=n_head)
     if n_head % n_head_kv:
         raise FormatError(f"{m.where('attention.head_count_kv')}: found {n_head_kv}, expected a divisor of {n_head}")
     if m.get("attention.key_length") is None and n_embd % n_head:
         raise FormatError(f"{m.where('attention.head_count')}: found {n_head}, expected a divisor of {n_embd}")
-    head_dim = m.int("attention.key_length", 1, 1 << 16, default=n_embd // n_head)
+    head_dim = m.integer("attention.key_length", 1, 1 << 16, default=n_embd // n_head)
     m.expect("attention.value_length", head_dim)
     return Decoder(
-        n_layer=m.int("block_count", 1, 1 << 12),
+        n_layer=m.integer("block_count", 1, 1 << 12),
         n_embd=n_embd,
         n_head=n_head,
         n_head_kv=n_head_kv,
         head_dim=head_dim,
-        norm_eps=m.float("attention.layer_norm_rms_epsilon", 0.0, 1.0),
-        window=m.int("attention.sliding_window", default=0),
-        rope=rope.read(m, head_dim, order, m.int("context_length", 1)),
+        norm_eps=m.number("attention.layer_norm_rms_epsilon", 0.0, 1.0),
+        window=m.integer("attention.sliding_window", default=0),
+        rope=rope.read(m, head_dim, order, m.integer("context_length", 1)),
     )
 
 
@@ -60,36 +60,38 @@ def rotate(g: Graph, x: Tensor, c: Decoder) -> Tensor:
 def metadata(config: Record) -> dict[str, Value]:
     """From config.json to GGUF metadata."""
     config.expect("hidden_act", "silu")
-    n_embd, n_head = config.int("hidden_size", 1), config.int("num_attention_heads", 1)
+    n_embd, n_head = config.integer("hidden_size", 1), config.integer("num_attention_heads", 1)
     if config.get("head_dim") is None and n_embd % n_head:
         raise FormatError(f"{config.where('num_attention_heads')}: found {n_head}, expected a divisor of {n_embd}")
-    head_dim = config.int("head_dim", 1, default=n_embd // n_head)
+    head_dim = config.integer("head_dim", 1, default=n_embd // n_head)
     return {
-        "block_count": config.int("num_hidden_layers", 1),
-        "context_length": config.int("max_position_embeddings", 1),
+        "block_count": config.integer("num_hidden_layers", 1),
+        "context_length": config.integer("max_position_embeddings", 1),
         "embedding_length": n_embd,
-        "feed_forward_length": config.int("intermediate_size", 1),
-        "vocab_size": config.int("vocab_size", 1),
+        "feed_forward_length": config.integer("intermediate_size", 1),
+        "vocab_size": config.integer("vocab_size", 1),
         "attention.head_count": n_head,
-        "attention.head_count_kv": config.int("num_key_value_heads", 1, default=n_head),
+        "attention.head_count_kv": config.integer("num_key_value_heads", 1, default=n_head),
         "attention.key_length": head_dim,
         "attention.value_length": head_dim,
-        "attention.layer_norm_rms_epsilon": config.float("rms_norm_eps", 0.0, 1.0, default=1e-6),
+        "attention.layer_norm_rms_epsilon": config.number("rms_norm_eps", 0.0, 1.0, default=1e-6),
         **rope.metadata_from_config(config, head_dim),
     }
 
 
 def factors(config: Record) -> dict[str, Array]:
     """The frequency factors that config.json asks for."""
-    n_embd, n_head = config.int("hidden_size", 1), config.int("num_attention_heads", 1)
-    return rope.factors_from_config(config, config.int("head_dim", 1, default=n_embd // n_head))
+    n_embd, n_head = config.integer("hidden_size", 1), config.integer("num_attention_heads", 1)
+    return rope.factors_from_config(config, config.integer("head_dim", 1, default=n_embd // n_head))
 
 
 def required(config: Record) -> list[str]:
     """Biases that config.json promises."""
-    attention = ("attn_q", "attn_k", "attn_v", "attn_output") if config.bool("attention_bias", default=False) else ()
-    ffn = ("ffn_gate", "ffn_up", "ffn_down") if config.bool("mlp_bias", default=False) else ()
-    return [f"blk.{i}.{name}.bias" for i in range(config.int("num_hidden_layers", 1)) for name in (*attention, *ffn)]
+    attention = ("attn_q", "attn_k", "attn_v", "attn_output") if config.flag("attention_bias", default=False) else ()
+    ffn = ("ffn_gate", "ffn_up", "ffn_down") if config.flag("mlp_bias", default=False) else ()
+    return [
+        f"blk.{i}.{name}.bias" for i in range(config.integer("num_hidden_layers", 1)) for name in (*attention, *ffn)
+    ]
 
 
 # Hugging Face -> GGUF.

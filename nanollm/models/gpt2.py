@@ -21,15 +21,15 @@ class Gpt2:
 
 def read(m: Record) -> Gpt2:
     """Hyper-parameters from GGUF metadata."""
-    n_embd = m.int("embedding_length", 1)
-    n_head = m.int("attention.head_count", 1, 1 << 16)
+    n_embd = m.integer("embedding_length", 1)
+    n_head = m.integer("attention.head_count", 1, 1 << 16)
     if n_embd % n_head:
         raise FormatError(f"{m.where('attention.head_count')}: found {n_head}, expected a divisor of {n_embd}")
     return Gpt2(
-        n_layer=m.int("block_count", 1, 1 << 12),
+        n_layer=m.integer("block_count", 1, 1 << 12),
         n_embd=n_embd,
         n_head=n_head,
-        norm_eps=m.float("attention.layer_norm_epsilon", 0.0, 1.0),
+        norm_eps=m.number("attention.layer_norm_epsilon", 0.0, 1.0),
     )
 
 
@@ -55,14 +55,14 @@ def metadata(config: Record) -> dict[str, Value]:
     config.expect("scale_attn_weights", True)
     config.expect("scale_attn_by_inverse_layer_idx", False)
     config.expect("add_cross_attention", False)
-    n_embd = config.int("n_embd", 1)
+    n_embd = config.integer("n_embd", 1)
     return {
-        "block_count": config.int("n_layer", 1),
-        "context_length": config.int("n_positions", 1, default=config.int("n_ctx", 1, default=1024)),
+        "block_count": config.integer("n_layer", 1),
+        "context_length": config.integer("n_positions", 1, default=config.integer("n_ctx", 1, default=1024)),
         "embedding_length": n_embd,
-        "feed_forward_length": config.int("n_inner", 1, default=4 * n_embd),
-        "attention.head_count": config.int("n_head", 1),
-        "attention.layer_norm_epsilon": config.float("layer_norm_epsilon", 0.0, 1.0, default=1e-5),
+        "feed_forward_length": config.integer("n_inner", 1, default=4 * n_embd),
+        "attention.head_count": config.integer("n_head", 1),
+        "attention.layer_norm_epsilon": config.number("layer_norm_epsilon", 0.0, 1.0, default=1e-5),
     }
 
 

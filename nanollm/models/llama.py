@@ -34,8 +34,8 @@ def build(g: Graph, c: Decoder) -> Tensor:
 def metadata(config: Record) -> dict[str, Value]:
     """GGUF metadata from config.json. Mistral's first version attends within a window."""
     out = decoder.metadata(config)
-    if config.str("model_type") == "mistral" and config.get("sliding_window") is not None:
-        out["attention.sliding_window"] = config.int("sliding_window", 1)
+    if config.text("model_type") == "mistral" and config.get("sliding_window") is not None:
+        out["attention.sliding_window"] = config.integer("sliding_window", 1)
     return out
 
 

@@ -1,4 +1,4 @@
-"""Qwen 3, the dense models: each head's Q and K are normalised before they turn (Yang et al., 2025, arXiv:2505.09388)."""
+"""Qwen 3, dense models: each head of Q and K is normalised before it turns (Yang et al., 2025, arXiv:2505.09388)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def build(g: Graph, c: Decoder) -> Tensor:
 def metadata(config: Record) -> dict[str, Value]:
     """GGUF metadata from config.json. Unlike the others', the heads' size does not follow from the width."""
     config.expect("use_sliding_window", False)
-    config.int("head_dim", 1)
+    config.integer("head_dim", 1)
     return decoder.metadata(config)
 
 

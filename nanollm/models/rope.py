@@ -20,27 +20,27 @@ _OFFERED = ("default", "linear", "llama3", "yarn")
 
 def read(m: Record, head_dim: int, order: Literal["pairs", "halves"], n_ctx: int) -> Rope:
     """The ``rope.*`` keys of a GGUF file. FACTORS is used where the file has that tensor: see ``with_factors``."""
-    n_rot = m.int("rope.dimension_count", 2, head_dim, default=head_dim)
+    n_rot = m.integer("rope.dimension_count", 2, head_dim, default=head_dim)
     if n_rot % 2:
         raise UnsupportedError(f"{m.where('rope.dimension_count')}: found {n_rot}, only even numbers are supported")
     m.expect("rope.scaling.type", "none", "linear", "yarn")
-    scaling = m.str("rope.scaling.type", default="none")
+    scaling = m.text("rope.scaling.type", default="none")
     # Files older than rope.scaling.* have one key for linear scaling alone.
-    old = m.float("rope.scale_linear", 1e-6, 1e6, default=1.0)
+    old = m.number("rope.scale_linear", 1e-6, 1e6, default=1.0)
     if scaling == "none" and old != 1.0:
         scaling = "linear"
-    beta_fast = m.float("rope.scaling.yarn_beta_fast", 1e-6, default=32.0)
-    beta_slow = m.float("rope.scaling.yarn_beta_slow", 1e-6, default=1.0)
-    attn_factor = m.float("rope.scaling.attn_factor", 1e-6, 1e6, default=1.0)
+    beta_fast = m.number("rope.scaling.yarn_beta_fast", 1e-6, default=32.0)
+    beta_slow = m.number("rope.scaling.yarn_beta_slow", 1e-6, default=1.0)
+    attn_factor = m.number("rope.scaling.attn_factor", 1e-6, 1e6, default=1.0)
     return Rope(
         n_rot=n_rot,
         order=order,
-        freq_base=m.float("rope.freq_base", 1e-3, 1e12, default=10000.0),
+        freq_base=m.number("rope.freq_base", 1e-3, 1e12, default=10000.0),
         scaling="linear" if scaling == "linear" else "yarn" if scaling == "yarn" else "none",
-        factor=1.0 if scaling == "none" else m.float("rope.scaling.factor", 1e-6, 1e6, default=old),
-        n_ctx_orig=m.int("rope.scaling.original_context_length", 1, default=n_ctx),
-        ext_factor=m.float("rope.scaling.yarn_ext_factor", 0.0, 1e6, default=1.0),
-        attn_factor=m.float("rope.scaling.yarn_attn_factor", 1e-6, 1e6, default=attn_factor),
+        factor=1.0 if scaling == "none" else m.number("rope.scaling.factor", 1e-6, 1e6, default=old),
+        n_ctx_orig=m.integer("rope.scaling.original_context_length", 1, default=n_ctx),
+        ext_factor=m.number("rope.scaling.yarn_ext_factor", 0.0, 1e6, default=1.0),
+        attn_factor=m.number("rope.scaling.yarn_attn_factor", 1e-6, 1e6, default=attn_factor),
         beta_fast=beta_fast,
         beta_slow=beta_slow,
     )
@@ -54,19 +54,19 @@ def _section(config: Record) -> tuple[str, Record]:
             continue
         if not isinstance(value, dict):
             raise UnsupportedError(f"{config.where(key)}: found {value!r}, expected an object")
-        section = Record(value.get, f"{config.where(key)}")
+        section = Record(value.get, config.where(key))
         # Before 2024 the kind was called "type".
-        kind = section.str("rope_type", default=section.str("type", default="default"))
+        kind = section.text("rope_type", default=section.text("type", default="default"))
         if kind not in _OFFERED:
             raise UnsupportedError(
                 f"{config.where(key)}: rope_type: found '{kind}', only {', '.join(_OFFERED)} are supported"
             )
         return kind, section
-    return "default", Record({}.get, config.source)
+    return "default", Record(lambda key: None, config.source)
 
 
 def _theta(config: Record, section: Record) -> float:
-    return section.float("rope_theta", 1e-3, 1e12, default=config.float("rope_theta", 1e-3, 1e12, default=10000.0))
+    return section.number("rope_theta", 1e-3, 1e12, default=config.number("rope_theta", 1e-3, 1e12, default=10000.0))
 
 
 def metadata_from_config(config: Record, head_dim: int) -> dict[str, Value]:
@@ -76,24 +76,24 @@ def metadata_from_config(config: Record, head_dim: int) -> dict[str, Value]:
         r.expect("partial_rotary_factor", 1.0)
     out: dict[str, Value] = {"rope.dimension_count": head_dim, "rope.freq_base": _theta(config, s)}
     if kind == "linear":
-        out |= {"rope.scaling.type": "linear", "rope.scaling.factor": s.float("factor", 1.0, 1e6)}
+        out |= {"rope.scaling.type": "linear", "rope.scaling.factor": s.number("factor", 1.0, 1e6)}
     elif kind == "yarn":
         s.expect("truncate", True)
-        n_ctx = config.int("max_position_embeddings", 1)
-        n_ctx_orig = s.int("original_max_position_embeddings", 1, default=n_ctx)
-        factor = s.float("factor", 1.0, 1e6, default=n_ctx / n_ctx_orig)
+        n_ctx = config.integer("max_position_embeddings", 1)
+        n_ctx_orig = s.integer("original_max_position_embeddings", 1, default=n_ctx)
+        factor = s.number("factor", 1.0, 1e6, default=n_ctx / n_ctx_orig)
         out |= {
             "rope.scaling.type": "yarn",
             "rope.scaling.factor": factor,
             "rope.scaling.original_context_length": n_ctx_orig,
-            "rope.scaling.yarn_beta_fast": s.float("beta_fast", 1e-6, default=32.0),
-            "rope.scaling.yarn_beta_slow": s.float("beta_slow", 1e-6, default=1.0),
+            "rope.scaling.yarn_beta_fast": s.number("beta_fast", 1e-6, default=32.0),
+            "rope.scaling.yarn_beta_slow": s.number("beta_slow", 1e-6, default=1.0),
         }
         # GGUF's factor multiplies YaRN's own 0.1 ln(factor) + 1, config.json's stands in its place.
         own = _magnitude(factor, 1.0)
-        m, m_all = s.float("mscale", default=0.0), s.float("mscale_all_dim", default=0.0)
+        m, m_all = s.number("mscale", default=0.0), s.number("mscale_all_dim", default=0.0)
         wanted = _magnitude(factor, m) / _magnitude(factor, m_all) if m and m_all else own
-        wanted = s.float("attention_factor", 1e-6, 1e6, default=wanted)
+        wanted = s.number("attention_factor", 1e-6, 1e6, default=wanted)
         if wanted != own:
             out["rope.scaling.yarn_attn_factor"] = wanted / own
     return out
@@ -112,9 +112,9 @@ def factors_from_config(config: Record, head_dim: int) -> dict[str, Array]:
     kind, s = _section(config)
     if kind != "llama3":
         return {}
-    factor = s.float("factor", 1.0, 1e6)
-    low, high = s.float("low_freq_factor", 1e-6), s.float("high_freq_factor", 1e-6)
-    n_ctx_orig = s.int("original_max_position_embeddings", 1)
+    factor = s.number("factor", 1.0, 1e6)
+    low, high = s.number("low_freq_factor", 1e-6), s.number("high_freq_factor", 1e-6)
+    n_ctx_orig = s.integer("original_max_position_embeddings", 1)
     if high <= low:
         raise UnsupportedError(f"{s.where('high_freq_factor')}: found {high}, expected more than low_freq_factor {low}")
     frequency = _theta(config, s) ** (-np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
