@@ -56,15 +56,15 @@ static size_t utf8_length(const char *p, size_t n) {
 
 const char *nano_gguf_bad_name(nano_str name) {
     if (name.size == 0) {
-        return "empty";
+        return "is empty";
     }
     for (size_t i = 0; i < name.size;) {
         size_t length = utf8_length(name.data + i, name.size - i);
         if (length == 0) {
-            return "not UTF-8";
+            return "is not UTF-8";
         }
         if (name.data[i] == '\0') {
-            return "with a NUL byte inside";
+            return "has a NUL byte inside";
         }
         i += length;
     }

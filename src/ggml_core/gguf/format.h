@@ -17,7 +17,7 @@ const char *nano_gguf_kind_name(uint32_t kind);
 /* A power of two and, as the specification asks, a multiple of 8. */
 bool nano_gguf_is_alignment(uint64_t alignment);
 
-/* NULL when `name` can be a key or a tensor's name (not empty, UTF-8, no NUL); otherwise what it is instead. */
+/* NULL when `name` can be a key or a tensor's name (not empty, UTF-8, no NUL); otherwise what is wrong ("is empty"). */
 const char *nano_gguf_bad_name(nano_str name);
 
 /* Orders by bytes, a prefix before what it is a prefix of. */

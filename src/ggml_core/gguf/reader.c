@@ -108,7 +108,7 @@ static nano_status take_name(parser *p, nano_str *out) {
     NANO_TRY(take_str(p, "name", out));
     p->name = *out;
     const char *bad = nano_gguf_bad_name(*out);
-    return bad == NULL ? NANO_OK : fail(p, NANO_ERR_FORMAT, "its name is %s", bad);
+    return bad == NULL ? NANO_OK : fail(p, NANO_ERR_FORMAT, "its name %s", bad);
 }
 
 static nano_status take_kind(parser *p, const char *what, nano_gguf_kind *out) {

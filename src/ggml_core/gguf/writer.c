@@ -124,8 +124,8 @@ static nano_status begin_record(nano_gguf_writer *w, records *r, const char *wha
     char quoted[NANO_GGUF_QUOTED_SIZE];
     const char *bad = nano_gguf_bad_name(name);
     if (bad != NULL) {
-        return nano_fail(err, NANO_ERR_ARGUMENT, "%s: %s %s: the name is %s", w->path, what,
-                         nano_gguf_quote(name, quoted), bad);
+        return nano_fail(err, NANO_ERR_ARGUMENT, "%s: %s %s: its name %s", w->path, what, nano_gguf_quote(name, quoted),
+                         bad);
     }
     if (name.size > max_name) {
         return nano_fail(err, NANO_ERR_ARGUMENT, "%s: %s %s: a name of %zu bytes, expected at most %zu", w->path, what,
