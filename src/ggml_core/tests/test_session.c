@@ -202,8 +202,10 @@ static void test_splits(const tiny_model *m, const char *level, const char *type
 }
 
 /* Beside other slots: slot 1 gets the tokens, slots 0 and 2 something else, mixed in one step. */
-static void test_slots(const tiny_model *m, const char *level, const char *type) {
-    nano_session *s = tiny_session(m, limits_of(2, 64, 3));
+static void test_slots(const tiny_model *m, const char *level, const char *type, nano_type cache) {
+    nano_limits l = limits_of(2, 64, 3);
+    l.type_k = l.type_v = cache;
+    nano_session *s = tiny_session(m, l);
     uint64_t state = 7;
     for (int32_t at = 0; at < N_TOKENS;) {
         int32_t step[64], slots[64], n = 0, rows[64], n_rows = 0, mine = 0;
@@ -308,9 +310,10 @@ static void test_fit(const tiny_model *m) {
 int main(void) {
     static const struct {
         const char *type;
+        const char *cache;
         double tolerance; /* activations quantised to 8 bits cost about 1 % */
-    } types[] = {{"F32", 2e-6}, {"F16", 2e-6}, {"BF16", 2e-6}, {"Q8_0", 0.02}, {"Q4_0", 0.02},
-                 {"Q4_1", 0.02}, {"Q5_0", 0.02}, {"Q5_1", 0.02}};
+    } types[] = {{"F32", "F32", 2e-6}, {"F16", "F16", 1e-3},  {"BF16", "F32", 2e-6}, {"Q8_0", "F16", 0.02},
+                 {"Q4_0", "F16", 0.02}, {"Q4_1", "F32", 0.02}, {"Q5_0", "F16", 0.02}, {"Q5_1", "F16", 0.02}};
     uint64_t state = 42;
     for (int i = 0; i < N_TOKENS; i++) {
         tokens[i] = (int32_t)(fabsf(tiny_random(&state)) * (TINY_VOCAB - 1));
@@ -319,23 +322,22 @@ int main(void) {
     snprintf(levels, sizeof levels, "%s", nano_cpu_levels());
     for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
         tiny_model m;
-        tiny_open(&m, types[t].type);
+        tiny_model_open(&m, types[t].type);
         load_reference(types[t].type);
         char list[128];
         memcpy(list, levels, sizeof list);
         for (char *level = strtok(list, ","); level != NULL; level = strtok(NULL, ",")) {
             CHECK_OK(nano_cpu_set_level(level, &check_error));
             /* An F16 cache costs about 1e-4 of the range; F32 is exact enough to see any mistake. */
-            bool exact = types[t].tolerance < 1e-3 && t != 1;
-            test_splits(&m, level, types[t].type, t == 1 ? 1e-3 : types[t].tolerance,
-                        nano_type_from_name(exact ? "F32" : "F16"));
-            test_slots(&m, level, types[t].type);
+            nano_type cache = nano_type_from_name(types[t].cache);
+            test_splits(&m, level, types[t].type, types[t].tolerance, cache);
+            test_slots(&m, level, types[t].type, cache);
         }
         if (t == 0) {
             test_errors(&m);
             test_fit(&m);
         }
-        tiny_close(&m);
+        tiny_model_close(&m);
     }
     printf("session: levels %s\n", levels);
     return check_result();

@@ -149,7 +149,7 @@ static inline void tiny_values(int index, const tiny_weight *w, float *values, i
     }
 }
 
-static inline void tiny_open(tiny_model *m, const char *type_name) {
+static inline void tiny_model_open(tiny_model *m, const char *type_name) {
     tiny_weight weights[2 + 9 * TINY_LAYER];
     int n = tiny_weights(weights);
     nano_type type = nano_type_from_name(type_name), f32 = nano_type_from_name("F32");
@@ -188,7 +188,7 @@ static inline void tiny_open(tiny_model *m, const char *type_name) {
     }
 }
 
-static inline void tiny_close(tiny_model *m) {
+static inline void tiny_model_close(tiny_model *m) {
     nano_model_free(m->model);
     nano_gguf_free(m->gguf);
     (void)remove(m->path);

@@ -1,0 +1,184 @@
+/* Nothing allocates after the session is made: prompt, decoding, sampling, tokenising, detokenising. Every allocating
+ * function of the C library is replaced; the first call while armed ends the test. */
+#define _GNU_SOURCE 1
+
+#include "tests/tiny_gguf.h"
+#include "tests/tiny_model.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#  define SANITIZED 1
+#elif defined(__has_feature)
+#  if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#    define SANITIZED 1
+#  endif
+#endif
+
+#if defined(__GLIBC__) && !defined(SANITIZED)
+
+static volatile int armed;
+
+static void refuse(const char *name) {
+    if (armed) {
+        armed = 0;
+        fprintf(stderr, "%s was called after the session was made\n", name);
+        _Exit(1);
+    }
+}
+
+extern void *__libc_malloc(size_t size);
+extern void *__libc_calloc(size_t n, size_t size);
+extern void *__libc_realloc(void *p, size_t size);
+extern void *__libc_memalign(size_t align, size_t size);
+extern void __libc_free(void *p);
+
+void *malloc(size_t size) {
+    refuse("malloc");
+    return __libc_malloc(size);
+}
+void *calloc(size_t n, size_t size) {
+    refuse("calloc");
+    return __libc_calloc(n, size);
+}
+void *realloc(void *p, size_t size) {
+    refuse("realloc");
+    return __libc_realloc(p, size);
+}
+void free(void *p) {
+    refuse("free");
+    __libc_free(p);
+}
+int posix_memalign(void **out, size_t align, size_t size) {
+    refuse("posix_memalign");
+    *out = __libc_memalign(align, size);
+    return *out == NULL ? ENOMEM : 0;
+}
+void *aligned_alloc(size_t align, size_t size) {
+    refuse("aligned_alloc");
+    return __libc_memalign(align, size);
+}
+void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset) {
+    refuse("mmap");
+    return (void *)syscall(SYS_mmap, at, size, protection, flags, fd, offset);
+}
+int munmap(void *at, size_t size) {
+    refuse("munmap");
+    return (int)syscall(SYS_munmap, at, size);
+}
+
+static nano_tokenizer *make_tokenizer(tiny_gguf *file, nano_gguf **gguf) {
+    static const char *spellings[] = {"<unk>", "a", "b", "c", "d", "ab", "cd", "abcd"};
+    nano_tokenizer *tokenizer = NULL;
+    tiny_begin(file);
+    tiny_set_str(file, "tokenizer.ggml.model", "llama");
+    tiny_set_strs(file, "tokenizer.ggml.tokens", spellings, 8);
+    static const float scores[] = {0, -1, -2, -3, -4, -1, -2, -1};
+    tiny_set_floats(file, "tokenizer.ggml.scores", scores, 8);
+    CHECK_OK(tiny_open(file, gguf, &check_error));
+    CHECK_OK(nano_tokenizer_create(*gguf, &tokenizer, &check_error));
+    return tokenizer;
+}
+
+static void test_text(void) {
+    static tiny_gguf file;
+    nano_gguf *gguf = NULL;
+    nano_tokenizer *tokenizer = make_tokenizer(&file, &gguf);
+    if (tokenizer == NULL) {
+        return;
+    }
+    static const char text[] = "abcd cdab aabb ??? \xe2\x82\xac abcd";
+    size_t scratch_size = nano_tokenizer_scratch(tokenizer, sizeof text), n_ids = 0, n_bytes = 0;
+    size_t capacity = nano_tokenizer_max_ids(tokenizer, sizeof text), room = nano_decoder_max_bytes(tokenizer);
+    void *scratch = malloc(scratch_size);
+    int32_t *ids = malloc(capacity * sizeof *ids);
+    char *piece = malloc(room);
+    armed = 1;
+    nano_status status =
+        nano_tokenizer_encode(tokenizer, text, sizeof text - 1, true, true, scratch, scratch_size, ids, capacity, &n_ids, NULL);
+    nano_decoder decoder;
+    nano_decoder_init(&decoder, tokenizer, false);
+    for (size_t i = 0; i < n_ids && status == NANO_OK; i++) {
+        status = nano_decoder_push(&decoder, tokenizer, ids[i], piece, room, &n_bytes, NULL);
+    }
+    armed = 0;
+    CHECK(status == NANO_OK && n_ids > 4);
+    free(scratch);
+    free(ids);
+    free(piece);
+    nano_tokenizer_free(tokenizer);
+    nano_gguf_free(gguf);
+}
+
+static void test_generation(const char *type, int32_t mirostat, int32_t top_k) {
+    tiny_model m;
+    tiny_model_open(&m, type);
+    nano_limits l = nano_limits_default();
+    l.n_ctx = 200;
+    l.n_threads = 2;
+    l.n_batch = 64;
+    nano_session *s = tiny_session(&m, l);
+    nano_sampler *sampler = NULL;
+    nano_sampler_params params = nano_sampler_params_default();
+    params.mirostat = mirostat;
+    params.top_k = top_k;
+    params.typical_p = 0.9f;
+    params.repeat_penalty = 1.1f;
+    CHECK_OK(nano_sampler_create(&params, TINY_VOCAB, &sampler, &check_error));
+    int32_t prompt[64], id = 1, n_rows = 0;
+    for (int i = 0; i < 64; i++) {
+        prompt[i] = i;
+    }
+    nano_error err = {NANO_OK, ""};
+    armed = 1;
+    nano_status status = nano_session_eval(s, 64, prompt, NULL, NULL, &err);
+    for (int i = 0; i < 100 && status == NANO_OK; i++) {
+        status = nano_sampler_sample(sampler, nano_session_logits(s, &n_rows), &id, &err);
+        nano_sampler_accept(sampler, id);
+        if (status == NANO_OK) {
+            status = nano_session_eval(s, 1, &id, NULL, NULL, &err);
+        }
+    }
+    nano_sampler_reset(sampler, 1);
+    armed = 0;
+    CHECK(status == NANO_OK);
+    nano_sampler_free(sampler);
+    nano_session_free(s);
+    tiny_model_close(&m);
+}
+
+/* An allocation while armed does end a process. */
+static void test_trap(void) {
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        void *volatile p;
+        (void)!freopen("/dev/null", "w", stderr);
+        armed = 1;
+        p = malloc(1);
+        _Exit(p == NULL ? 2 : 0);
+    }
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 1);
+}
+
+int main(void) {
+    test_text();
+    test_generation("F32", 0, 40);
+    test_generation("Q4_0", 0, 0);
+    test_generation("Q8_0", 1, 40);
+    test_generation("F16", 2, 40);
+    test_trap();
+    return check_result();
+}
+
+#else
+
+int main(void) {
+    printf("alloc: skipped, the C library is not glibc or a sanitizer replaces its allocator\n");
+    return 0;
+}
+
+#endif
