@@ -49,6 +49,8 @@ def write(
         "general.quantization_version": _QUANTIZATION_VERSION,
         **source.metadata,
     }
+    # As the file will hold them, so that the program is the one a reader of the file would build.
+    metadata = {key: float(np.float32(v)) if isinstance(v, float) else v for key, v in metadata.items()}
     # Building the program now is the check that nothing is missing or left over and that all shapes agree.
     origins = {t.name: t.origin for t in tensors}
     file = Record(metadata.get, str(source.path))
