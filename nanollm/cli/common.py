@@ -71,7 +71,7 @@ def run(prog: str, body: Callable[[], int]) -> int:
     _prepare_streams()
     try:
         code = body()
-        sys.stdout.flush()
+        emit("")
     except SystemExit as stop:  # argparse's --help and --version
         code = stop.code if isinstance(stop.code, int) else EXIT_OK
         return _flushed(code)
@@ -139,8 +139,12 @@ def log(text: str = "", end: str = "\n") -> None:
 
 def emit(text: str) -> None:
     """Writes to stdout and flushes, so that text appears as it is generated."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        error.filename = "stdout"
+        raise
 
 
 def is_terminal(stream: IO[str]) -> bool:

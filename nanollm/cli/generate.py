@@ -39,9 +39,12 @@ def _main(argv: Sequence[str]) -> int:
         deterministic=args.deterministic,
         cache_type=(args.cache_type_k, args.cache_type_v),
     ) as model:
+        is_conversation = _is_conversation(args, model)
+        if is_conversation:
+            model.chat_template(args.chat_template)  # a missing or broken one ends here
         if not args.json:
             log(describe(model, args.verbose))
-        if _is_conversation(args, model):
+        if is_conversation:
             from .conversation import converse
 
             return converse(model, args, prompt)
