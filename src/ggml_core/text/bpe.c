@@ -56,8 +56,10 @@ static nano_status read_merge(const nano_vocab *vocab, nano_str line, char *join
                               unsigned long long rank, const char *path, nano_error *err) {
     const char *space = line.size > 1 ? memchr(line.data + 1, ' ', line.size - 1) : NULL;
     if (space == NULL || space + 1 == line.data + line.size) {
-        return nano_fail(err, NANO_ERR_FORMAT, "%s: tokenizer.ggml.merges: merge %llu: found no two pieces, expected "
-                         "them separated by a space", path, rank);
+        return nano_fail(err, NANO_ERR_FORMAT,
+                         "%s: tokenizer.ggml.merges: merge %llu: found no two pieces, expected "
+                         "them separated by a space",
+                         path, rank);
     }
     const size_t n_left = (size_t)(space - line.data), n_right = line.size - n_left - 1;
     out->left = nano_vocab_find(vocab, line.data, n_left);
@@ -70,7 +72,9 @@ static nano_status read_merge(const nano_vocab *vocab, nano_str line, char *join
     }
     if (out->left < 0 || out->right < 0 || out->merged < 0) {
         return nano_fail(err, NANO_ERR_FORMAT, "%s: tokenizer.ggml.merges: merge %llu: %s is not a token", path, rank,
-                         out->left < 0 ? "its left piece" : out->right < 0 ? "its right piece" : "what it makes");
+                         out->left < 0    ? "its left piece"
+                         : out->right < 0 ? "its right piece"
+                                          : "what it makes");
     }
     return NANO_OK;
 }

@@ -114,8 +114,7 @@ nano_status nano_decoder_push(nano_decoder *decoder, const nano_tokenizer *token
     sink k = {decoder, out, 0};
     const uint8_t type = t->types[id];
     const bool special = type == NANO_TOKEN_CONTROL || type == NANO_TOKEN_UNKNOWN;
-    const int32_t byte =
-        type == NANO_TOKEN_BYTE && t->model == NANO_TOKENIZER_SPM ? nano_spm_byte_of_spelling(s) : -1;
+    const int32_t byte = type == NANO_TOKEN_BYTE && t->model == NANO_TOKENIZER_SPM ? nano_spm_byte_of_spelling(s) : -1;
     if (special || type == NANO_TOKEN_USER_DEFINED) {
         if (!special || decoder->show_special) {
             take_raw(&k, s);

@@ -4,6 +4,7 @@
 
 #include "text/unicode.h"
 
+/* clang-format off */
 static const nano_pretokenizer_name names[] = {
     {"default", NANO_PRE_DEFAULT, false, false},
     {"gpt-2", NANO_PRE_GPT2, false, false},
@@ -31,6 +32,7 @@ static const nano_pretokenizer_name names[] = {
     {"codeshell", NANO_PRE_SMOLLM, false, false},
     {"exaone", NANO_PRE_SMOLLM, false, false},
 };
+/* clang-format on */
 
 const nano_pretokenizer_name *nano_pretokenizer_find(nano_str name) {
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -170,8 +172,8 @@ static bool is_default_punctuation(text_char c) {
 /* A run of punctuation or of anything else. */
 static const uint8_t *default_segment(const uint8_t *s, const uint8_t *end) {
     text_char c = peek(s, end);
-    for (const bool first = is_default_punctuation(c);
-         c.class != NANO_CHAR_END && is_default_punctuation(c) == first; c = peek(s, end)) {
+    for (const bool first = is_default_punctuation(c); c.class != NANO_CHAR_END && is_default_punctuation(c) == first;
+         c = peek(s, end)) {
         s = c.next;
     }
     return s;

@@ -39,7 +39,7 @@ int32_t nano_spm_byte_of_spelling(nano_str s) {
 
 /* A character of text or of a spelling. A space and what stands for it in spellings are the same. */
 typedef struct spm_char {
-    size_t size;         /* bytes read */
+    size_t size; /* bytes read */
     bool is_space;
     uint8_t first, last; /* bytes, for `joins` */
 } spm_char;

@@ -26,7 +26,8 @@ static const char *const end_spellings[] = {
     "<end_of_utterance>",
     "<EOT>",
     "<|EOT|>",
-    ("<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"),
+    ("<\xEF\xBD\x9C"
+     "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"),
 };
 
 /* ----------------------------------------------------------------- loading */
@@ -144,7 +145,8 @@ static nano_status load_bpe(nano_tokenizer *t, const nano_gguf *gguf, nano_error
     const nano_pretokenizer_name *name = nano_pretokenizer_find(pre);
     if (name == NULL) {
         char quoted[NANO_GGUF_QUOTED_SIZE];
-        return nano_fail(err, NANO_ERR_UNSUPPORTED, "%s: tokenizer.ggml.pre: found %s, which is not known; known are "
+        return nano_fail(err, NANO_ERR_UNSUPPORTED,
+                         "%s: tokenizer.ggml.pre: found %s, which is not known; known are "
                          "\"gpt-2\", \"llama-bpe\", \"qwen2\", \"smollm\", \"default\" and others that mean the same",
                          nano_gguf_path(gguf), nano_gguf_quote(pre, quoted));
     }
@@ -172,8 +174,10 @@ static nano_status load(nano_tokenizer *t, const nano_gguf *gguf, nano_error *er
     const bool bpe = model.size == 4 && memcmp(model.data, "gpt2", 4) == 0;
     if (!bpe && (model.size != 5 || memcmp(model.data, "llama", 5) != 0)) {
         char quoted[NANO_GGUF_QUOTED_SIZE];
-        return nano_fail(err, NANO_ERR_UNSUPPORTED, "%s: tokenizer.ggml.model: found %s, expected \"gpt2\" or "
-                         "\"llama\"", path, nano_gguf_quote(model, quoted));
+        return nano_fail(err, NANO_ERR_UNSUPPORTED,
+                         "%s: tokenizer.ggml.model: found %s, expected \"gpt2\" or "
+                         "\"llama\"",
+                         path, nano_gguf_quote(model, quoted));
     }
     t->model = bpe ? NANO_TOKENIZER_BPE : NANO_TOKENIZER_SPM;
     NANO_TRY(find_array(gguf, "tokenizer.ggml.tokens", true, 0, true, &tokens, err));
@@ -285,8 +289,8 @@ static void encode_all(nano_encoder *e, const uint8_t *text, size_t size, bool p
 }
 
 nano_status nano_tokenizer_encode(const nano_tokenizer *t, const char *text, size_t size, bool add_special,
-                                  bool parse_special, void *scratch, size_t scratch_size, int32_t *ids,
-                                  size_t capacity, size_t *n_ids, nano_error *err) {
+                                  bool parse_special, void *scratch, size_t scratch_size, int32_t *ids, size_t capacity,
+                                  size_t *n_ids, nano_error *err) {
     if (size >= NANO_TEXT_MAX) {
         return nano_fail(err, NANO_ERR_LIMIT, "text of %zu bytes, expected less than %zu", size, NANO_TEXT_MAX);
     }

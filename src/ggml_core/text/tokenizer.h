@@ -58,9 +58,9 @@ typedef struct nano_spm {
 struct nano_tokenizer {
     nano_tokenizer_model model;
     nano_vocab vocab;
-    uint8_t *types;         /* (n_tokens) nano_token_type */
-    uint8_t *ends;          /* (n_tokens) 1: ends generation */
-    int32_t byte_ids[256];  /* the token of a single byte, or -1 */
+    uint8_t *types;        /* (n_tokens) nano_token_type */
+    uint8_t *ends;         /* (n_tokens) 1: ends generation */
+    int32_t byte_ids[256]; /* the token of a single byte, or -1 */
     nano_special special;
     nano_pretokenizer_kind pretokenizer;
     nano_bpe bpe;

@@ -15,7 +15,7 @@ typedef enum nano_char_class {
 } nano_char_class;
 
 enum {
-    NANO_UNICODE_BLOCK = 128, /* characters a block of the two-stage table */
+    NANO_UNICODE_BLOCK = 128,  /* characters a block of the two-stage table */
     NANO_CHAR_INVALID = 0xFFFD /* what one ill-formed byte counts as */
 };
 

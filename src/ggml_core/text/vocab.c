@@ -55,9 +55,10 @@ int32_t nano_vocab_find(const nano_vocab *vocab, const void *spelling, size_t si
 nano_status nano_vocab_load(nano_vocab *vocab, const nano_gguf_value *tokens, const char *path, nano_error *err) {
     /* n_bytes holds the spellings and 8 bytes of length for each, so this bounds both. */
     if (tokens->n_items == 0 || tokens->n_bytes > INT32_MAX) {
-        return nano_fail(err, NANO_ERR_FORMAT, "%s: tokenizer.ggml.tokens: found %llu tokens of %llu bytes, expected "
-                         "at least one and less than 2 GiB", path, (unsigned long long)tokens->n_items,
-                         (unsigned long long)tokens->n_bytes);
+        return nano_fail(err, NANO_ERR_FORMAT,
+                         "%s: tokenizer.ggml.tokens: found %llu tokens of %llu bytes, expected "
+                         "at least one and less than 2 GiB",
+                         path, (unsigned long long)tokens->n_items, (unsigned long long)tokens->n_bytes);
     }
     const size_t n = (size_t)tokens->n_items;
     const size_t n_slots = nano_hash_slots(n);
