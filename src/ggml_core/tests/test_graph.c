@@ -1,0 +1,225 @@
+/* Graphs and programs: shape rules, round trips, damage; plans: no two live buffers overlap. */
+#define _XOPEN_SOURCE 700
+
+#include "graph/plan.h"
+#include "tests/tiny_model.h"
+
+static int32_t leaf_weight(nano_graph *g, const char *name, int64_t n, int64_t rows) {
+    int64_t ne[2] = {n, rows};
+    int32_t out = -1;
+    CHECK_OK(nano_graph_weight(g, name, rows == 0 ? 1 : 2, ne, &out, &check_error));
+    return out;
+}
+
+typedef struct leaves {
+    nano_graph *g;
+    int32_t tokens, positions, wanted, x, heads, table, k, v, w, bias;
+} leaves;
+
+/* x: (T, 64); heads: the same as (T, 4, 16); k, v: caches (2, 16); w: (32, 64). */
+static leaves make_leaves(void) {
+    leaves l;
+    int64_t view[4] = {0, 2, 16, 4}, n_rot = 16;
+    double base = 10000.0;
+    CHECK_OK(nano_graph_create(&l.g, &check_error));
+    CHECK_OK(nano_graph_input(l.g, NANO_INPUT_TOKENS, &l.tokens, &check_error));
+    CHECK_OK(nano_graph_input(l.g, NANO_INPUT_POSITIONS, &l.positions, &check_error));
+    CHECK_OK(nano_graph_input(l.g, NANO_INPUT_WANTED, &l.wanted, &check_error));
+    l.x = tiny_op(l.g, "rows", leaf_weight(l.g, "embd", 64, 100), l.tokens, -1);
+    CHECK_OK(nano_graph_op(l.g, "view", 1, &l.x, 4, view, 0, NULL, &l.heads, &check_error));
+    CHECK_OK(nano_graph_op(l.g, "rope_table", 1, &l.positions, 1, &n_rot, 1, &base, &l.table, &check_error));
+    CHECK_OK(nano_graph_cache(l.g, 0, 2, 16, &l.k, &check_error));
+    CHECK_OK(nano_graph_cache(l.g, 1, 2, 16, &l.v, &check_error));
+    l.w = leaf_weight(l.g, "w", 64, 32);
+    l.bias = leaf_weight(l.g, "bias", 32, 0);
+    return l;
+}
+
+static void refused(const leaves *l, nano_status status, const char *text, const char *op, int32_t a, int32_t b,
+                    int32_t c, int64_t i0, double f0) {
+    int32_t src[3] = {a, b, c}, out = -7;
+    int32_t n_ints = i0 == 0 ? 0 : 1, n_floats = f0 == 0.0 ? 0 : 1, before = nano_graph_n_tensors(l->g);
+    CHECK_FAILS(status, text, nano_graph_op(l->g, op, 3, src, n_ints, &i0, n_floats, &f0, &out, &check_error));
+    CHECK(out == -7 && nano_graph_n_tensors(l->g) == before);
+}
+
+static void test_shape_rules(void) {
+    leaves l = make_leaves();
+    int64_t ne[4] = {64, 33, 1, 1};
+    int32_t out = -1, n_dims = 0;
+    refused(&l, NANO_ERR_UNSUPPORTED, "softmax", "softmax", l.x, -1, -1, 0, 0);
+    refused(&l, NANO_ERR_ARGUMENT, "1 sources", "linear", l.x, -1, -1, 0, 0);
+    refused(&l, NANO_ERR_ARGUMENT, "tensor 99", "linear", l.x, 99, -1, 0, 0);
+    refused(&l, NANO_ERR_ARGUMENT, "tensor -1", "linear", -1, l.w, -1, 0, 0);
+    refused(&l, NANO_ERR_SHAPE, "rows of 64", "linear", tiny_op(l.g, "linear", l.x, l.w, l.bias), l.w, -1, 0, 0);
+    refused(&l, NANO_ERR_SHAPE, "bias of weight w", "linear", l.x, l.w, l.w, 0, 0);
+    refused(&l, NANO_ERR_SHAPE, "activation", "linear", l.x, l.w, -1, 3, 0);
+    refused(&l, NANO_ERR_SHAPE, "linear", "linear", l.heads, l.w, -1, 0, 0);
+    refused(&l, NANO_ERR_SHAPE, "linear", "linear", l.w, l.w, -1, 0, 0);
+    refused(&l, NANO_ERR_SHAPE, "rows", "rows", l.x, l.tokens, -1, 0, 0);
+    refused(&l, NANO_ERR_SHAPE, "rows", "rows", l.w, l.wanted, -1, 0, 0);
+    refused(&l, NANO_ERR_SHAPE, "rows", "rows", l.w, l.x, -1, 0, 0);
+    refused(&l, NANO_ERR_SHAPE, "(64)", "rms_norm", l.x, l.bias, -1, 0, 1e-5);
+    refused(&l, NANO_ERR_SHAPE, "eps", "rms_norm", l.x, leaf_weight(l.g, "n", 64, 0), -1, 0, -1.0);
+    refused(&l, NANO_ERR_ARGUMENT, "not finite", "scale", l.x, -1, -1, 0, NAN);
+    refused(&l, NANO_ERR_SHAPE, "view", "view", l.x, -1, -1, 60, 0);
+    refused(&l, NANO_ERR_SHAPE, "n_rot is 7", "rope_table", l.positions, -1, -1, 7, 10000.0);
+    refused(&l, NANO_ERR_SHAPE, "positions", "rope_table", l.tokens, -1, -1, 8, 10000.0);
+    refused(&l, NANO_ERR_SHAPE, "rope", "rope", l.x, l.table, -1, 0, 0);
+    refused(&l, NANO_ERR_SHAPE, "pair order", "rope", l.heads, l.table, -1, 2, 0);
+    refused(&l, NANO_ERR_SHAPE, "kv_write", "kv_write", l.heads, l.k, -1, 0, 0); /* 4 heads into a cache of 2 */
+    refused(&l, NANO_ERR_SHAPE, "attention", "attention", l.x, l.k, l.v, 0, 0);
+    refused(&l, NANO_ERR_SHAPE, "attention", "attention", l.heads, l.k, l.x, 0, 0);
+    refused(&l, NANO_ERR_SHAPE, "window", "attention", l.heads, l.k, l.v, -1, 0);
+    refused(&l, NANO_ERR_SHAPE, "add", "add", l.x, l.heads, -1, 0, 0);
+    refused(&l, NANO_ERR_SHAPE, "swiglu", "swiglu", l.x, l.bias, -1, 0, 0);
+    CHECK_FAILS(NANO_ERR_SHAPE, "twice", nano_graph_weight(l.g, "w", 2, ne, &out, &check_error));
+    ne[1] = INT64_MAX;
+    CHECK_FAILS(NANO_ERR_SHAPE, "dim 1", nano_graph_weight(l.g, "huge", 2, ne, &out, &check_error));
+    CHECK_FAILS(NANO_ERR_SHAPE, "(W, n_vocab)", nano_graph_set_output(l.g, l.x, &check_error));
+    CHECK_OK(nano_graph_shape(l.g, l.heads, &n_dims, ne, &check_error));
+    CHECK(n_dims == 3 && ne[0] == 16 && ne[1] == 4 && ne[2] == NANO_DIM_T);
+    nano_graph_free(l.g);
+}
+
+static void test_round_trip(void) {
+    nano_graph *g = tiny_graph(), *back = NULL;
+    static uint8_t bytes[16384], second[16384];
+    size_t size = 0, size2 = 0;
+    CHECK_OK(nano_graph_save(g, NULL, 0, &size, &check_error));
+    CHECK(size > 500 && size < sizeof bytes);
+    CHECK_FAILS(NANO_ERR_ARGUMENT, "needs", nano_graph_save(g, bytes, size - 1, &size2, &check_error));
+    CHECK_OK(nano_graph_save(g, bytes, size, &size2, &check_error));
+    CHECK_OK(nano_graph_load(bytes, size, &back, &check_error));
+    CHECK_OK(nano_graph_save(back, second, sizeof second, &size2, &check_error));
+    CHECK(size2 == size && memcmp(bytes, second, size) == 0);
+    nano_graph_free(back);
+    nano_graph_free(g);
+}
+
+/* Every truncation fails; a changed byte fails or gives a graph that plans and runs within its limits. */
+static void test_damage(const tiny_model *m) {
+    uint8_t bytes[sizeof m->program];
+    nano_graph *g = NULL;
+    nano_model *model = NULL;
+    int loaded = 0;
+    for (size_t n = 0; n < m->program_size; n++) {
+        CHECK(nano_graph_load(m->program, n, &g, NULL) != NANO_OK);
+    }
+    uint64_t state = 99;
+    for (int round = 0; round < 4000; round++) {
+        memcpy(bytes, m->program, m->program_size);
+        for (int i = 0; i <= round % 3; i++) {
+            size_t at = (size_t)(fabsf(tiny_random(&state)) * (float)(m->program_size - 1));
+            bytes[at] = (uint8_t)(tiny_random(&state) * 128.0f + 128.0f);
+        }
+        nano_error err = {NANO_OK, ""};
+        nano_status status = nano_model_create(m->gguf, bytes, m->program_size, &model, &err);
+        CHECK((status == NANO_OK) == (err.message[0] == '\0'));
+        if (status == NANO_OK) {
+            nano_limits l = nano_limits_default();
+            nano_plan *plan = NULL;
+            nano_session *session = NULL;
+            int32_t prompt[3] = {1, 2, 3};
+            l.n_ctx = 8;
+            l.n_threads = 1;
+            if (nano_plan_create(model, &l, &plan, &err) == NANO_OK &&
+                nano_plan_memory(plan).allocated < ((uint64_t)1 << 30) &&
+                nano_session_create(plan, &session, &err) == NANO_OK) {
+                (void)nano_session_eval(session, 3, prompt, NULL, NULL, &err);
+                loaded++;
+            }
+            nano_session_free(session);
+            nano_plan_free(plan);
+            nano_model_free(model);
+        }
+    }
+    CHECK(loaded > 0);
+}
+
+/* ------------------------------------------------------------------- plans */
+
+/* The stages between which the bytes an operand names hold something: from the first node that writes them to the last
+ * that reads them before they are written as another tensor. Two outputs whose bytes overlap must not overlap in time.
+ * Found from the nodes alone, not from the planner's own lists. */
+static int stage_of(const nano_plan *plan, int node) {
+    int s = 0;
+    while (plan->stages[s + 1] <= node) {
+        s++;
+    }
+    return s;
+}
+
+static uint64_t bytes_of(const nano_plan *plan, const nano_operand *o) {
+    int64_t rows = o->rows == NANO_DIM_T ? plan->limits.n_batch : o->rows == NANO_DIM_W ? plan->limits.n_outputs : o->rows;
+    return o->row_bytes * (uint64_t)rows;
+}
+
+static bool overlap(const nano_plan *plan, const nano_operand *a, const nano_operand *b) {
+    return a->region == NANO_REGION_ARENA && b->region == NANO_REGION_ARENA && a->offset < b->offset + bytes_of(plan, b) &&
+           b->offset < a->offset + bytes_of(plan, a);
+}
+
+/* A source must still hold what its writer left: no node between the two, nor in the same stage as the reader or the
+ * writer, may write any of its bytes. */
+static void check_source(const nano_plan *plan, int reader, const nano_operand *src) {
+    int writer = -1;
+    for (int i = reader - 1; i >= 0 && writer < 0; i--) {
+        const nano_operand *out = &plan->nodes[i].out;
+        if (overlap(plan, out, src)) {
+            writer = i;
+            /* The last to touch the bytes made the whole tensor that they belong to. */
+            CHECK(out->offset <= src->offset && out->row_bytes == src->row_bytes && out->type == src->type);
+        }
+    }
+    if (src->region != NANO_REGION_ARENA) {
+        return;
+    }
+    CHECK(writer >= 0);
+    CHECK(stage_of(plan, writer) < stage_of(plan, reader));
+    for (int i = plan->stages[stage_of(plan, writer)]; i < plan->stages[stage_of(plan, reader) + 1]; i++) {
+        CHECK(i == writer || !overlap(plan, &plan->nodes[i].out, src));
+    }
+}
+
+static void test_plan(const tiny_model *m, int32_t n_batch, int32_t n_outputs) {
+    nano_limits l = nano_limits_default();
+    nano_plan *plan = NULL;
+    l.n_batch = n_batch;
+    l.n_outputs = n_outputs;
+    l.n_ctx = 64;
+    CHECK_OK(nano_plan_create(m->model, &l, &plan, &check_error));
+    uint64_t top = 0, sum = 0;
+    for (int i = 0; i < plan->n_nodes; i++) {
+        const nano_node *node = &plan->nodes[i];
+        for (int k = 0; k < NANO_MAX_SRC; k++) {
+            check_source(plan, i, &node->src[k]);
+        }
+        if (node->out.region == NANO_REGION_ARENA) {
+            uint64_t end = node->out.offset + bytes_of(plan, &node->out);
+            top = end > top ? end : top;
+            sum += bytes_of(plan, &node->out);
+            CHECK(node->out.offset % 64 == 0);
+        }
+    }
+    CHECK(top <= plan->memory.activations && plan->memory.activations < top + 64);
+    CHECK(plan->memory.activations < sum / 3); /* bytes are used again */
+    nano_plan_free(plan);
+}
+
+int main(void) {
+    test_shape_rules();
+    test_round_trip();
+    static const char *const types[] = {"F32", "Q4_0"};
+    for (int i = 0; i < 2; i++) {
+        tiny_model m;
+        tiny_model_open(&m, types[i]);
+        test_plan(&m, 1, 1);
+        test_plan(&m, 33, 5);
+        if (i == 0) {
+            test_damage(&m);
+        }
+        tiny_model_close(&m);
+    }
+    return check_result();
+}
