@@ -29,7 +29,7 @@ Message = Mapping[str, Any]
 """A message: ``role`` ("system", "user", "assistant", …), ``content``, and what else a template reads."""
 
 _MAX_RENDERED = 16 << 20  # characters; far above any context, far below what hurts
-_MAX_EXPONENT = 64
+_MAX_BITS = 4096  # of an integer
 _MAX_SOURCE = 1 << 20
 
 # For templates without a place for it, the system message goes in front of the first user message.
@@ -100,12 +100,13 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(["*", "**"])
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        numbers = isinstance(left, int | float) and isinstance(right, int | float)
-        if operator == "**" and not (numbers and abs(right) <= _MAX_EXPONENT):
-            raise SecurityError("a power too large")
-        if operator == "*" and not numbers:
+        if isinstance(left, int) and isinstance(right, int):
+            n_bits = left.bit_length() * right if operator == "**" else left.bit_length() + right.bit_length()
+            if n_bits > _MAX_BITS:
+                raise SecurityError("a number too large")
+        elif not isinstance(left, int | float) or not isinstance(right, int | float):
             sequence, count = (left, right) if isinstance(right, int) else (right, left)
-            if not isinstance(count, int) or len(sequence) * count > _MAX_RENDERED:
+            if operator == "**" or not isinstance(count, int) or len(sequence) * count > _MAX_RENDERED:
                 raise SecurityError("a repetition too long")
         return super().call_binop(context, operator, left, right)
 
