@@ -331,7 +331,7 @@ static size_t select_prefix(candidate *c, size_t n, size_t count, double mass, d
     size_t low = 0, high = n; /* low < r <= high, until they meet */
     double sum = 0.0;         /* the weight of [0, low) */
     count = count > 0 ? count : 1;
-    while (high - low > SORT_BELOW) {
+    while (high - low > SORT_BELOW && count < high) {
         size_t place = low + partition(c + low, high - low, &state);
         double left = sum;
         for (size_t i = low; i < place; i++) {
@@ -348,7 +348,9 @@ static size_t select_prefix(candidate *c, size_t n, size_t count, double mass, d
             }
         }
     }
-    insertion_sort(c + low, high - low);
+    if (count < high) { /* otherwise all of [0, high) is asked for, in any order */
+        insertion_sort(c + low, high - low);
+    }
     while (low < high && (low < count || sum < mass)) {
         sum += (double)c[low++].weight;
     }
