@@ -438,7 +438,7 @@ def _hero(rng: random.Random) -> dict[str, str]:
 
 
 def story(rng: random.Random) -> str:
-    """One story of 60 to 150 words, in one to three paragraphs; `rng` decides all of it."""
+    """One story of 70 to 170 words, in three paragraphs; `rng` decides all of it."""
     slots = _hero(rng)
     wish = rng.choice(WISHES)
     trouble = rng.choice(wish.troubles)
