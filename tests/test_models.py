@@ -45,9 +45,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-llama3": (
         "llama",
         DECODER
-        | rope(
-            "llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64
-        ),
+        | rope("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64),
     ),
     "llama-linear": ("llama", DECODER | rope("linear", factor=3.0)),
     "llama-yarn": (
@@ -118,12 +116,16 @@ def rewrite(path: Path, changes: dict[str, Any], without: str = "", extra: str =
     """The same file with metadata changed (None: gone), a tensor left out or one added."""
     out = path.with_name("changed.gguf")
     with _core.Gguf.open(path) as g, _core.GgufWriter(out) as w:
-        for key in g.keys():
-            if key not in changes:
-                w.copy(g, key)
+        kept_keys = set(g.keys()) - set(changes)
+        for key in sorted(kept_keys):
+            w.copy(g, key)
         for key, value in changes.items():
             if value is not None:
-                w.set(key, "string" if isinstance(value, str) else "float32" if isinstance(value, float) else "uint32", value)
+                w.set(
+                    key,
+                    "string" if isinstance(value, str) else "float32" if isinstance(value, float) else "uint32",
+                    value,
+                )
         kept = [t for t in g.tensors if t.name != without]
         for t in kept:
             w.add_tensor(t.name, t.shape, t.type)
@@ -165,14 +167,18 @@ def test_metadata_is_checked(llama: Path, changes: dict[str, Any], error: type[E
 
 
 def test_a_missing_tensor_is_named(llama: Path) -> None:
-    with _core.Gguf.open(rewrite(llama, {}, without="blk.1.ffn_up.weight")) as g, pytest.raises(nanollm.NotFoundError) as e:
+    with (
+        _core.Gguf.open(rewrite(llama, {}, without="blk.1.ffn_up.weight")) as g,
+        pytest.raises(nanollm.NotFoundError) as e,
+    ):
         models.build_program(g)
     assert "'blk.1.ffn_up.weight' is missing" in str(e.value)
 
 
 def test_a_tensor_without_use_is_named(llama: Path) -> None:
-    with _core.Gguf.open(rewrite(llama, {}, extra="blk.0.attn_sinks.weight")) as g, pytest.raises(
-        nanollm.UnsupportedError, match=r"blk\.0\.attn_sinks\.weight"
+    with (
+        _core.Gguf.open(rewrite(llama, {}, extra="blk.0.attn_sinks.weight")) as g,
+        pytest.raises(nanollm.UnsupportedError, match=r"blk\.0\.attn_sinks\.weight"),
     ):
         models.build_program(g)
 
@@ -206,7 +212,7 @@ def test_the_program_in_the_file_is_the_definition_s(llama: Path) -> None:
 
 # ---- a definition of one's own
 
-DEFINITION = '''
+DEFINITION = """
 from dataclasses import dataclass
 
 from nanollm.models import Architecture, HuggingFace, register
@@ -239,7 +245,7 @@ register(
         ),
     )
 )
-'''
+"""
 
 
 def test_an_architecture_of_one_s_own(tmp_path: Path) -> None:

@@ -131,7 +131,9 @@ def write_safetensors(path: Path, tensors: Tensors, bf16: bool = False) -> None:
     path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(blobs))
 
 
-def write_folder(folder: Path, config: dict[str, Any], tensors: Tensors, pre: str = "gpt-2", bf16: bool = False) -> Path:
+def write_folder(
+    folder: Path, config: dict[str, Any], tensors: Tensors, pre: str = "gpt-2", bf16: bool = False
+) -> Path:
     """A whole folder: config, tokenizer, one safetensors file."""
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))

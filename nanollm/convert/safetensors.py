@@ -71,6 +71,8 @@ def _entries(path: Path, data: memoryview, start: int, header: dict[str, Any]) -
             kind, shape, (begin, end) = value["dtype"], tuple(value["shape"]), value["data_offsets"]
         except (KeyError, TypeError, ValueError):
             raise FormatError(f"{where}: expected dtype, shape and data_offsets") from None
+        if not isinstance(kind, str):
+            raise FormatError(f"{where}: dtype: found {kind!r}, expected a string")
         if kind not in _BYTES:
             raise UnsupportedError(f"{where}: unknown type {kind!r}")
         numbers = (*shape, begin, end)

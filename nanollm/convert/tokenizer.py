@@ -17,6 +17,9 @@ _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
+# id -> (text, special?)
+Added = dict[int, tuple[str, bool]]
+
 # What cuts text before the merges -> GGUF's name for it. Steps as _steps writes them.
 _PRE_TOKENIZERS: dict[tuple[str, ...], str] = {
     ("ByteLevel regex",): "gpt-2",
@@ -33,15 +36,17 @@ def read(folder: Path, model_type: str, notes: list[str]) -> Vocabulary:
     json_path, model_path = folder / "tokenizer.json", folder / "tokenizer.model"
     tokenizer = read_record(json_path) if json_path.exists() else None
     model = _section(tokenizer, "model") if tokenizer is not None else None
+    added = _added(folder, tokenizer)
     if tokenizer is not None and model is not None and not (_is_sentencepiece(model) and model_path.exists()):
-        v = _from_sentencepiece_json(tokenizer, model) if _is_sentencepiece(model) else _from_bpe(tokenizer, model)
+        spm = _is_sentencepiece(model)
+        v = _from_sentencepiece_json(tokenizer, model, added) if spm else _from_bpe(tokenizer, model)
     elif model_path.exists():
         v = sentencepiece.read(model_path)
     elif (folder / "vocab.json").exists() and model_type == "gpt2":
         v = _from_vocab_and_merges(folder)
     else:
         raise FileError(f"{folder}: neither tokenizer.json nor tokenizer.model is there")
-    _add_tokens(v, _added(folder, tokenizer), folder)
+    _add_tokens(v, added, folder)
     _special(v, folder, tokenizer, notes)
     _chat_templates(v, folder)
     return v
@@ -172,7 +177,7 @@ def _from_vocab_and_merges(folder: Path) -> Vocabulary:
     return v
 
 
-def _from_sentencepiece_json(tokenizer: Record, model: Record) -> Vocabulary:
+def _from_sentencepiece_json(tokenizer: Record, model: Record, added: Added) -> Vocabulary:
     """A SentencePiece BPE model that was turned into tokenizer.json: pieces with scores again.
 
     There the pairs of merges stand in the order of their results' scores, so a token's score is minus its order.
@@ -181,25 +186,30 @@ def _from_sentencepiece_json(tokenizer: Record, model: Record) -> Vocabulary:
     _refuse_options(model)
     tokens = _vocab(model)
     known = set(tokens)
-    pairs = _merges(model)
+    pairs = set(pairs_in_order := _merges(model))
     order: dict[str, int] = {}
-    for a, b in pairs:
+    for a, b in pairs_in_order:
         order.setdefault(a + b, len(order))
-    listed = set(pairs)
-    for token in order:
-        for i in range(1, len(token)):
-            pair = (token[:i], token[i:])
-            if pair not in listed and pair[0] in known and pair[1] in known:
+    unlisted: list[str] = []
+    for i, token in enumerate(tokens):
+        ways = [(token[:k], token[k:]) for k in range(1, len(token))]
+        missing = [w for w in ways if w not in pairs and w[0] in known and w[1] in known]
+        if missing and i not in added:
+            unlisted.append(token)
+            if token in order or len(unlisted) > 1:
                 raise UnsupportedError(
-                    f"{model.where('merges')}: {pair} is not among them: not SentencePiece's BPE, which is all that "
-                    "is supported with byte_fallback"
+                    f"{model.where('merges')}: {missing[0]} is not among them: not SentencePiece's BPE, which is all "
+                    "that is supported with byte_fallback"
                 )
+    # Older conversions lost the first token of all, whose score is 0.
+    order |= dict.fromkeys(unlisted, -1)
+    first, last = min(order.values(), default=0), max(order.values(), default=0) + 1
     return Vocabulary(
         model="llama",
         pre="default",
         tokens=tokens,
         kinds=[Kind.BYTE if _is_byte(t) else k for t, k in zip(tokens, _kinds(tokens), strict=True)],
-        scores=[-float(order.get(t, len(order))) for t in tokens],
+        scores=[float(first - order.get(t, last)) for t in tokens],
         add_space_prefix=_space_prefix(tokenizer),
     )
 
@@ -228,8 +238,8 @@ def _space_prefix(tokenizer: Record) -> bool:
 # ---- added and special tokens, templates
 
 
-def _added(folder: Path, tokenizer: Record | None) -> dict[int, tuple[str, bool]]:
-    """id -> (text, special?) of tokens outside the model's vocabulary or with a role of their own."""
+def _added(folder: Path, tokenizer: Record | None) -> Added:
+    """Tokens outside the model's vocabulary, or with a role of their own."""
     entries: list[Any] = []
     if tokenizer is not None:
         listed = tokenizer.get("added_tokens")
@@ -244,7 +254,7 @@ def _added(folder: Path, tokenizer: Record | None) -> dict[int, tuple[str, bool]
         content = read_json(extra)
         if isinstance(content, dict):
             entries += [{"id": i, "content": t} for t, i in content.items()]
-    out: dict[int, tuple[str, bool]] = {}
+    out: Added = {}
     for e in entries:
         i, text = (e.get("id"), e.get("content")) if isinstance(e, dict) else (None, None)
         if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < 1 << 24 or not isinstance(text, str):
@@ -256,7 +266,7 @@ def _added(folder: Path, tokenizer: Record | None) -> dict[int, tuple[str, bool]
     return out
 
 
-def _add_tokens(v: Vocabulary, added: dict[int, tuple[str, bool]], folder: Path) -> None:
+def _add_tokens(v: Vocabulary, added: Added, folder: Path) -> None:
     for i in range(len(v.tokens), max(added, default=-1) + 1):
         v.tokens.append(_filler(i))
         v.kinds.append(Kind.UNUSED)
