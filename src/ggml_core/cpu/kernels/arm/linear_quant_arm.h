@@ -35,19 +35,18 @@ NANO_INLINE size_t nano_quant_bytes(nano_type type) {
 
 NANO_INLINE int nano_quant_has_min(nano_type type) { return type == NANO_TYPE_Q4_1 || type == NANO_TYPE_Q5_1; }
 
-/* What is subtracted from the stored integers: taken off the block sum by way of A8's sums, so that a type with an
- * offset is decoded like its sibling with a minimum. */
+/* Decoded integers minus this are the type's: taken off the block sum by way of A8's sums. */
 NANO_INLINE int32_t nano_quant_offset(nano_type type) {
-    return type == NANO_TYPE_Q4_0 ? 8 : type == NANO_TYPE_Q5_0 ? 16 : 0;
+    return type == NANO_TYPE_Q4_0 ? 8 : type == NANO_TYPE_Q5_1 ? -16 : 0;
 }
 
-/* 0x10 in byte i where bit i % 8 of byte i is set. */
-NANO_INLINE uint8x16_t nano_fifth_bits(uint8x16_t replicated) {
-    const uint8x16_t bit = vreinterpretq_u8_u64(vdupq_n_u64(UINT64_C(0x8040201008040201)));
-    return vandq_u8(vtstq_u8(replicated, bit), vdupq_n_u8(0x10));
+/* All ones in byte i where bit i % 8 of byte i is set. */
+NANO_INLINE uint8x16_t nano_spread_bits(uint8x16_t x) {
+    return vtstq_u8(x, vreinterpretq_u8_u64(vdupq_n_u64(UINT64_C(0x8040201008040201))));
 }
 
-/* The stored integers of one block: signed bytes of Q8_0, 0..15 or 0..31 otherwise. */
+/* The integers of one block: signed bytes of Q8_0, 0..15 of the 4-bit types, -16..15 of the 5-bit types, where upper
+ * bits of ones stand for a fifth bit of zero. */
 NANO_INLINE void nano_decode(nano_type type, const uint8_t *block, int8x16_t *lo, int8x16_t *hi) {
     if (type == NANO_TYPE_Q8_0) {
         const uint8_t *q = block + offsetof(nano_block_q8_0, q);
@@ -58,18 +57,18 @@ NANO_INLINE void nano_decode(nano_type type, const uint8_t *block, int8x16_t *lo
     /* In all of them the nibbles end the block, after the fifth bits. */
     const uint8_t *q = block + nano_quant_bytes(type) - 16;
     const uint8x16_t packed = vld1q_u8(q);
-    uint8x16_t low = vandq_u8(packed, vdupq_n_u8(0x0f));
-    uint8x16_t high = vshrq_n_u8(packed, 4);
-    if (type == NANO_TYPE_Q5_0 || type == NANO_TYPE_Q5_1) {
-        const uint8x16_t spread = vcombine_u8(vdup_n_u8(0), vdup_n_u8(1));
-        uint32_t bits;
-        memcpy(&bits, q - sizeof bits, sizeof bits);
-        const uint8x16_t h = vreinterpretq_u8_u32(vdupq_n_u32(bits));
-        low = vorrq_u8(low, nano_fifth_bits(vqtbl1q_u8(h, spread)));
-        high = vorrq_u8(high, nano_fifth_bits(vqtbl1q_u8(h, vaddq_u8(spread, vdupq_n_u8(2)))));
+    if (type == NANO_TYPE_Q4_0 || type == NANO_TYPE_Q4_1) {
+        *lo = vreinterpretq_s8_u8(vandq_u8(packed, vdupq_n_u8(0x0f)));
+        *hi = vreinterpretq_s8_u8(vshrq_n_u8(packed, 4));
+        return;
     }
-    *lo = vreinterpretq_s8_u8(low);
-    *hi = vreinterpretq_s8_u8(high);
+    const uint8x16_t first = vcombine_u8(vdup_n_u8(0), vdup_n_u8(1));
+    const uint8x16_t second = vcombine_u8(vdup_n_u8(2), vdup_n_u8(3));
+    uint32_t fifth;
+    memcpy(&fifth, q - sizeof fifth, sizeof fifth);
+    const uint8x16_t zeros = vreinterpretq_u8_u32(vdupq_n_u32(~fifth));
+    *lo = vreinterpretq_s8_u8(vsliq_n_u8(packed, nano_spread_bits(vqtbl1q_u8(zeros, first)), 4));
+    *hi = vreinterpretq_s8_u8(vsriq_n_u8(nano_spread_bits(vqtbl1q_u8(zeros, second)), packed, 4));
 }
 
 /* The half-precision numbers at the four addresses; put together in a general register, off the vector pipes. */

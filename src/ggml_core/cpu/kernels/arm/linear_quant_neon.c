@@ -7,38 +7,50 @@ NANO_INLINE nano_rows4 nano_prepare(nano_rows4 w, int n_cols) {
     return w;
 }
 
-/* Q8_0: two products fill 16 bits (2 * 128 * 127 = 32512). Lanes add up to the dot product. */
-NANO_INLINE int32x4_t nano_dot_bytes(int8x16_t w_lo, int8x16_t w_hi, int8x16_t x_lo, int8x16_t x_hi) {
-    const int16x8_t lo = vmlal_high_s8(vmull_s8(vget_low_s8(w_lo), vget_low_s8(x_lo)), w_lo, x_lo);
-    const int16x8_t hi = vmlal_high_s8(vmull_s8(vget_low_s8(w_hi), vget_low_s8(x_hi)), w_hi, x_hi);
-    return vpadalq_s16(vpaddlq_s16(lo), hi);
+/* v[r] += the products of eight integers of four rows. Row after row, so that none waits for the one before. */
+NANO_INLINE void nano_multiply_low(int16x8_t v[4], const int8x16_t w[4], int8x16_t x) {
+    v[0] = vmlal_s8(v[0], vget_low_s8(w[0]), vget_low_s8(x));
+    v[1] = vmlal_s8(v[1], vget_low_s8(w[1]), vget_low_s8(x));
+    v[2] = vmlal_s8(v[2], vget_low_s8(w[2]), vget_low_s8(x));
+    v[3] = vmlal_s8(v[3], vget_low_s8(w[3]), vget_low_s8(x));
 }
 
-/* Integers of up to 5 bits: four products a lane, at most 4 * 31 * 127 = 15748. */
-NANO_INLINE int16x8_t nano_dot_nibbles(int8x16_t w_lo, int8x16_t w_hi, int8x16_t x_lo, int8x16_t x_hi) {
-    const int16x8_t lo = vmlal_high_s8(vmull_s8(vget_low_s8(w_lo), vget_low_s8(x_lo)), w_lo, x_lo);
-    return vmlal_high_s8(vmlal_s8(lo, vget_low_s8(w_hi), vget_low_s8(x_hi)), w_hi, x_hi);
+NANO_INLINE void nano_multiply_high(int16x8_t v[4], const int8x16_t w[4], int8x16_t x) {
+    v[0] = vmlal_high_s8(v[0], w[0], x);
+    v[1] = vmlal_high_s8(v[1], w[1], x);
+    v[2] = vmlal_high_s8(v[2], w[2], x);
+    v[3] = vmlal_high_s8(v[3], w[3], x);
+}
+
+/* The first eight products. */
+NANO_INLINE void nano_multiply(int16x8_t v[4], const int8x16_t w[4], int8x16_t x) {
+    v[0] = vmull_s8(vget_low_s8(w[0]), vget_low_s8(x));
+    v[1] = vmull_s8(vget_low_s8(w[1]), vget_low_s8(x));
+    v[2] = vmull_s8(vget_low_s8(w[2]), vget_low_s8(x));
+    v[3] = vmull_s8(vget_low_s8(w[3]), vget_low_s8(x));
 }
 
 NANO_INLINE int32x4_t nano_dot(nano_type type, const nano_rows4 *w, int8x16_t x_lo, int8x16_t x_hi, int32x4_t start,
                                int n_cols) {
     (void)n_cols;
+    int16x8_t a[4];
+    nano_multiply(a, w->lo, x_lo);
+    nano_multiply_high(a, w->lo, x_lo);
     if (type == NANO_TYPE_Q8_0) {
-        const int32x4_t r0 = nano_dot_bytes(w->lo[0], w->hi[0], x_lo, x_hi);
-        const int32x4_t r1 = nano_dot_bytes(w->lo[1], w->hi[1], x_lo, x_hi);
-        const int32x4_t r2 = nano_dot_bytes(w->lo[2], w->hi[2], x_lo, x_hi);
-        const int32x4_t r3 = nano_dot_bytes(w->lo[3], w->hi[3], x_lo, x_hi);
+        /* Two products fill 16 bits: 2 * 128 * 127 = 32512. */
+        int16x8_t b[4];
+        nano_multiply(b, w->hi, x_hi);
+        nano_multiply_high(b, w->hi, x_hi);
+        const int32x4_t r0 = vpadalq_s16(vpaddlq_s16(a[0]), b[0]);
+        const int32x4_t r1 = vpadalq_s16(vpaddlq_s16(a[1]), b[1]);
+        const int32x4_t r2 = vpadalq_s16(vpaddlq_s16(a[2]), b[2]);
+        const int32x4_t r3 = vpadalq_s16(vpaddlq_s16(a[3]), b[3]);
         return vaddq_s32(start, vpaddq_s32(vpaddq_s32(r0, r1), vpaddq_s32(r2, r3)));
     }
-    /* Pairs still fit 16 bits: 8 * 31 * 127 = 31496; of 4-bit integers also pairs of pairs: 16 * 15 * 127 = 30480. */
-    const int16x8_t r01 = vpaddq_s16(nano_dot_nibbles(w->lo[0], w->hi[0], x_lo, x_hi),
-                                     nano_dot_nibbles(w->lo[1], w->hi[1], x_lo, x_hi));
-    const int16x8_t r23 = vpaddq_s16(nano_dot_nibbles(w->lo[2], w->hi[2], x_lo, x_hi),
-                                     nano_dot_nibbles(w->lo[3], w->hi[3], x_lo, x_hi));
-    if (type == NANO_TYPE_Q4_0 || type == NANO_TYPE_Q4_1) {
-        return vpadalq_s16(start, vpaddq_s16(r01, r23));
-    }
-    return vaddq_s32(start, vpaddq_s32(vpaddlq_s16(r01), vpaddlq_s16(r23)));
+    /* Of integers up to 16 in magnitude, half a block's do: 16 * 16 * 127 = 32512. */
+    nano_multiply_low(a, w->hi, x_hi);
+    nano_multiply_high(a, w->hi, x_hi);
+    return vpadalq_s16(start, vpaddq_s16(vpaddq_s16(a[0], a[1]), vpaddq_s16(a[2], a[3])));
 }
 
 void nano_linear_q8_0_neon(const nano_linear_args *args) { nano_linear_quant(NANO_TYPE_Q8_0, args); }
