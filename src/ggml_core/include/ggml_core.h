@@ -329,7 +329,7 @@ typedef struct nano_tokenizer nano_tokenizer;
 NANO_API nano_status nano_tokenizer_create(const nano_gguf *gguf, nano_tokenizer **out, nano_error *err);
 NANO_API void nano_tokenizer_free(nano_tokenizer *tokenizer);
 NANO_API int32_t nano_tokenizer_n_tokens(const nano_tokenizer *tokenizer);
-/* Special ids: -1 when the file names none. */
+/* Special ids: -1 when the file names none ("llama" files: bos 1 and eos 2 where these are control tokens). */
 NANO_API int32_t nano_tokenizer_bos(const nano_tokenizer *tokenizer);
 NANO_API int32_t nano_tokenizer_eos(const nano_tokenizer *tokenizer);
 NANO_API int32_t nano_tokenizer_eot(const nano_tokenizer *tokenizer);
@@ -356,7 +356,7 @@ NANO_API nano_status nano_tokenizer_encode(const nano_tokenizer *tokenizer, cons
 typedef struct nano_decoder {
     uint8_t pending[8]; /* an unfinished character */
     int32_t n_pending;
-    bool started;      /* false: a leading space that encoding added is dropped */
+    bool started;      /* false, as after a special token: a leading space that encoding added is dropped */
     bool show_special; /* write control tokens out as they are spelt */
 } nano_decoder;
 
