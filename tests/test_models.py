@@ -146,6 +146,16 @@ def rewrite(path: Path, changes: dict[str, Any], without: str = "", extra: str =
         ({"llama.attention.head_count": 0}, nanollm.FormatError, "llama.attention.head_count: found 0"),
         ({"llama.attention.head_count": 8}, nanollm.ShapeError, "64 elements"),
         ({"llama.attention.head_count_kv": 3}, nanollm.FormatError, "llama.attention.head_count_kv: found 3"),
+        (
+            {"llama.attention.head_count_kv": np.full(40, 2, np.uint32)},
+            nanollm.FormatError,
+            "llama.attention.head_count_kv: found array",
+        ),
+        (
+            {"llama.attention.value_length": np.full(40, 2, np.uint32)},
+            nanollm.UnsupportedError,
+            "llama.attention.value_length: found array",
+        ),
         ({"llama.attention.value_length": 8}, nanollm.UnsupportedError, "llama.attention.value_length: found 8"),
         ({"llama.block_count": 3}, nanollm.NotFoundError, "blk.2.attn_norm.weight"),
         ({"llama.block_count": 1}, nanollm.UnsupportedError, "blk.1"),

@@ -108,4 +108,4 @@ def _download(repository: str) -> Path:
             snapshot_download(repository, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"])
         )
     except (OSError, ValueError) as e:
-        raise FileError(f"{repository}: {str(e).splitlines()[0]}") from e
+        raise FileError(f"{repository}: {(str(e).splitlines() or [type(e).__name__])[0]}") from e

@@ -257,7 +257,7 @@ def _added(folder: Path, tokenizer: Record | None) -> Added:
     out: Added = {}
     for e in entries:
         i, text = (e.get("id"), e.get("content")) if isinstance(e, dict) else (None, None)
-        if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < 1 << 24 or not isinstance(text, str):
+        if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < 1 << 20 or not isinstance(text, str):
             raise FormatError(f"{folder}: added token {e!r}: expected an id and a content")
         if i in out and out[i][0] != text:
             raise FormatError(f"{folder}: added token {i}: found {text!r} and {out[i][0]!r}")

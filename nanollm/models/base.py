@@ -96,7 +96,7 @@ class Record:
     def expect(self, key: str, *values: object) -> None:
         """Refuses a key that is present with a value other than ``values``: a variant that is not offered."""
         value = self.get(key)
-        if value is not None and value not in values:
+        if value is not None and (isinstance(value, np.ndarray) or value not in values):
             wanted = " or ".join(_show(v) for v in values)
             raise UnsupportedError(f"{self.where(key)}: found {_show(value)}, only {wanted} is supported")
 
@@ -110,7 +110,7 @@ class Record:
 
 
 def _show(value: object) -> str:
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= 60 else text[:57] + "..."
 
 

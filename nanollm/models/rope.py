@@ -95,7 +95,7 @@ def metadata_from_config(config: Record, head_dim: int) -> dict[str, Value]:
         wanted = _magnitude(factor, m) / _magnitude(factor, m_all) if m and m_all else own
         wanted = s.number("attention_factor", 1e-6, 1e6, default=wanted)
         if wanted != own:
-            out["rope.scaling.yarn_attn_factor"] = wanted / own
+            out["rope.scaling.attn_factor"] = wanted / own
     return out
 
 
