@@ -1,9 +1,8 @@
 #include "cpu/kernels/levels.h"
 
+/* Every kernel has its own. */
 void nano_kernels_init_avx2(nano_kernels *k) {
-    k->linear_q8_0 = nano_linear_q8_0_avx2;
-    k->linear_q4_0 = nano_linear_q4_0_avx2;
-    k->linear_q4_1 = nano_linear_q4_1_avx2;
-    k->linear_q5_0 = nano_linear_q5_0_avx2;
-    k->linear_q5_1 = nano_linear_q5_1_avx2;
+#define NANO_KERNEL(name, fn) k->name = nano_##name##_avx2;
+#include "cpu/kernels.inc"
+#undef NANO_KERNEL
 }

@@ -1,0 +1,123 @@
+/* Rotary embeddings, softmax and the value sum: the loops that the levels share, over vec_<level>.h, V_VECTORS
+ * (vectors of a value row at once) and V_COLUMNS. */
+#include "cpu/kernels/levels.h"
+#include "cpu/kernels/x86/vmath.h"
+
+static void copy_rest(const float *x, float *y, int64_t n) {
+    if (x != y && n > 0) {
+        memcpy(y, x, (size_t)n * sizeof *x);
+    }
+}
+
+void V_LEVEL(nano_rope_pairs)(const float *x, const float *table, float *y, int64_t n_rot, int64_t n) {
+    for (int64_t i = 0; i < n_rot; i += V_LANES) {
+        const vf pairs = v_get(x + i, n_rot - i);
+        const vf angles = v_get(table + i, n_rot - i);
+        const vf crossed = v_mul(v_swap_pairs(pairs), v_odds(angles));
+        v_put(y + i, v_fma_subtract_add(pairs, v_evens(angles), crossed), n_rot - i);
+    }
+    copy_rest(x + n_rot, y + n_rot, n - n_rot);
+}
+
+void V_LEVEL(nano_rope_halves)(const float *x, const float *table, float *y, int64_t n_rot, int64_t n) {
+    const int64_t half = n_rot / 2;
+    for (int64_t i = 0; i < half; i += V_LANES) {
+        const int64_t left = half - i;
+        const vf low = v_get(table + 2 * i, 2 * left);
+        const vf high = 2 * left > V_LANES ? v_get(table + 2 * i + V_LANES, 2 * left - V_LANES) : v_zero();
+        const vf cosine = v_unzip(low, high, 0);
+        const vf sine = v_unzip(low, high, 1);
+        const vf re = v_get(x + i, left);
+        const vf im = v_get(x + half + i, left);
+        v_put(y + i, v_sub(v_mul(re, cosine), v_mul(im, sine)), left);
+        v_put(y + half + i, v_add(v_mul(re, sine), v_mul(im, cosine)), left);
+    }
+    copy_rest(x + n_rot, y + n_rot, n - n_rot);
+}
+
+float V_LEVEL(nano_max)(const float *x, int64_t n) {
+    const vf none = v_set(-INFINITY);
+    vf largest = none;
+    for (int64_t i = 0; i < n; i += V_LANES) {
+        const vf x_i = v_get(x + i, n - i);
+        largest = v_max(n - i < V_LANES ? v_first(x_i, (int)(n - i), none) : x_i, largest);
+    }
+    const __m128 quarter = v_fold_max(largest);
+    const __m128 pair = _mm_max_ps(quarter, _mm_movehl_ps(quarter, quarter));
+    return _mm_cvtss_f32(_mm_max_ss(pair, _mm_movehdup_ps(pair)));
+}
+
+float V_LEVEL(nano_exp_sum)(float *x, float max, int64_t n) {
+    vf sum = v_zero();
+    for (int64_t i = 0; i < n; i += V_LANES) {
+        vf power = v_exp(v_sub(v_get(x + i, n - i), v_set(max)));
+        if (n - i < V_LANES) {
+            power = v_first(power, (int)(n - i), v_zero());
+        }
+        v_put(x + i, power, n - i);
+        sum = v_add(sum, power);
+    }
+    return v_sum(sum);
+}
+
+V_INLINE vf load_value(const nano_type type, const uint8_t *p, int64_t left) {
+    if (left >= V_LANES) {
+        return type == NANO_TYPE_F16 ? v_f16(p) : v_f32(p);
+    }
+    return type == NANO_TYPE_F16 ? v_f16_part(p, (int)left) : v_f32_part(p, (int)left);
+}
+
+/* `vectors` whole vectors, or one that may be short, from element i on, of `columns` columns from c on: the sums
+ * stay in registers while the rows pass. */
+V_INLINE void weigh_tile(const nano_type type, const nano_weigh_args *a, int64_t c, int64_t i, const int vectors,
+                         const int columns) {
+    const int64_t bytes = type == NANO_TYPE_F16 ? 2 : 4;
+    const int64_t left = vectors == 1 ? a->n - i : V_VECTORS * V_LANES;
+    const uint8_t *v = (const uint8_t *)a->v + bytes * i;
+    const float *p = a->p + c * a->p_stride;
+    float *out = a->out + c * a->out_stride + i;
+    vf sum[V_COLUMNS][V_VECTORS];
+    for (int k = 0; k < columns; k++) {
+        for (int j = 0; j < vectors; j++) {
+            sum[k][j] = v_get(out + k * a->out_stride + j * V_LANES, left - j * V_LANES);
+        }
+    }
+    for (int64_t r = 0; r < a->n_rows; r++, v += a->v_stride) {
+        vf value[V_VECTORS];
+        for (int j = 0; j < vectors; j++) {
+            value[j] = load_value(type, v + bytes * j * V_LANES, left - j * V_LANES);
+        }
+        for (int k = 0; k < columns; k++) {
+            const vf weight = v_set(p[k * a->p_stride + r]);
+            for (int j = 0; j < vectors; j++) {
+                sum[k][j] = v_fma(weight, value[j], sum[k][j]);
+            }
+        }
+    }
+    for (int k = 0; k < columns; k++) {
+        for (int j = 0; j < vectors; j++) {
+            v_put(out + k * a->out_stride + j * V_LANES, sum[k][j], left - j * V_LANES);
+        }
+    }
+}
+
+V_INLINE void weigh(const nano_type type, const nano_weigh_args *a) {
+    for (int64_t c = 0, columns; c < a->n_cols; c += columns) {
+        columns = c + V_COLUMNS <= a->n_cols ? V_COLUMNS : 1;
+        for (int64_t i = 0, vectors; i < a->n; i += vectors * V_LANES) {
+            vectors = i + V_VECTORS * V_LANES <= a->n ? V_VECTORS : 1;
+            if (columns == 1 && vectors == 1) {
+                weigh_tile(type, a, c, i, 1, 1);
+            } else if (columns == 1) {
+                weigh_tile(type, a, c, i, V_VECTORS, 1);
+            } else if (vectors == 1) {
+                weigh_tile(type, a, c, i, 1, V_COLUMNS);
+            } else {
+                weigh_tile(type, a, c, i, V_VECTORS, V_COLUMNS);
+            }
+        }
+    }
+}
+
+void V_LEVEL(nano_weigh_f32)(const nano_weigh_args *a) { weigh(NANO_TYPE_F32, a); }
+void V_LEVEL(nano_weigh_f16)(const nano_weigh_args *a) { weigh(NANO_TYPE_F16, a); }

@@ -1,0 +1,107 @@
+/*
+ * linear over float weights: the tile loop that the levels share, over vec_<level>.h and V_COLUMNS, how many
+ * columns fit the registers. Lane j of an output's one accumulator adds elements j, j + V_LANES, ..., in any tile.
+ */
+#include "cpu/kernels/levels.h"
+
+enum { V_ROWS = 4, ROW_BLOCK = 32 };
+
+V_INLINE vf load(const nano_type type, const void *p) {
+    switch (type) {
+        case NANO_TYPE_F16: return v_f16(p);
+        case NANO_TYPE_BF16: return v_bf16(p);
+        default: return v_f32(p);
+    }
+}
+
+V_INLINE vf load_part(const nano_type type, const void *p, int n) {
+    switch (type) {
+        case NANO_TYPE_F16: return v_f16_part(p, n);
+        case NANO_TYPE_BF16: return v_bf16_part(p, n);
+        default: return v_f32_part(p, n);
+    }
+}
+
+V_INLINE void store_4(float *y, __m128 sums, int n) {
+    if (n == 4) {
+        _mm_storeu_ps(y, sums);
+        return;
+    }
+    float four[4];
+    _mm_storeu_ps(four, sums);
+    for (int i = 0; i < n; i++) {
+        y[i] = four[i];
+    }
+}
+
+/* V_ROWS rows (n_lanes of them real) by `tile` columns. */
+V_INLINE void multiply(const nano_type type, const nano_linear_args *a, const uint8_t *const *rows, const float *x,
+                       float *y, int n_lanes, const int tile) {
+    const int64_t bytes = type == NANO_TYPE_F32 ? 4 : 2;
+    const int64_t x_stride = (int64_t)(a->x_stride / sizeof(float));
+    vf acc[V_COLUMNS][V_ROWS];
+    vf w[V_ROWS];
+    for (int c = 0; c < tile; c++) {
+        for (int r = 0; r < V_ROWS; r++) {
+            acc[c][r] = v_zero();
+        }
+    }
+    int64_t i = 0;
+    for (; i + V_LANES <= a->n; i += V_LANES) {
+        for (int r = 0; r < V_ROWS; r++) {
+            w[r] = load(type, rows[r] + bytes * i);
+        }
+        for (int c = 0; c < tile; c++) {
+            const vf x_i = v_f32(x + c * x_stride + i);
+            for (int r = 0; r < V_ROWS; r++) {
+                acc[c][r] = v_fma(w[r], x_i, acc[c][r]);
+            }
+        }
+    }
+    if (i < a->n) {
+        const int rest = (int)(a->n - i);
+        for (int r = 0; r < V_ROWS; r++) {
+            w[r] = load_part(type, rows[r] + bytes * i, rest);
+        }
+        for (int c = 0; c < tile; c++) {
+            const vf x_i = v_f32_part(x + c * x_stride + i, rest);
+            for (int r = 0; r < V_ROWS; r++) {
+                acc[c][r] = v_fma(w[r], x_i, acc[c][r]);
+            }
+        }
+    }
+    for (int c = 0; c < tile; c++) {
+        const __m128 low = _mm_hadd_ps(v_fold(acc[c][0]), v_fold(acc[c][1]));
+        const __m128 high = _mm_hadd_ps(v_fold(acc[c][2]), v_fold(acc[c][3]));
+        store_4(y + c * a->y_stride, _mm_hadd_ps(low, high), n_lanes);
+    }
+}
+
+/* ROW_BLOCK rows stay in cache while the columns pass, so that x is read once a block. */
+V_INLINE void linear_float(const nano_type type, const nano_linear_args *a) {
+    for (int64_t from = 0; from < a->n_rows; from += ROW_BLOCK) {
+        const int64_t to = from + ROW_BLOCK < a->n_rows ? from + ROW_BLOCK : a->n_rows;
+        for (int64_t c = 0, step; c < a->n_cols; c += step) {
+            const float *x = (const float *)a->x + (size_t)c * (a->x_stride / sizeof(float));
+            step = c + V_COLUMNS <= a->n_cols ? V_COLUMNS : 1;
+            for (int64_t r = from; r < to; r += V_ROWS) {
+                const int n_lanes = (int)(to - r < V_ROWS ? to - r : V_ROWS);
+                const uint8_t *rows[V_ROWS];
+                for (int i = 0; i < V_ROWS; i++) { /* lanes without a row read the last one again */
+                    const int64_t row = r + (i < n_lanes ? i : n_lanes - 1);
+                    rows[i] = (const uint8_t *)a->w + (size_t)row * a->w_stride;
+                }
+                float *y = a->y + c * a->y_stride + r;
+                if (step == 1) {
+                    multiply(type, a, rows, x, y, n_lanes, 1);
+                } else {
+                    multiply(type, a, rows, x, y, n_lanes, V_COLUMNS);
+                }
+            }
+        }
+    }
+}
+
+void V_LEVEL(nano_linear_f32)(const nano_linear_args *a) { linear_float(NANO_TYPE_F32, a); }
+void V_LEVEL(nano_linear_f16)(const nano_linear_args *a) { linear_float(NANO_TYPE_F16, a); }
+void V_LEVEL(nano_linear_bf16)(const nano_linear_args *a) { linear_float(NANO_TYPE_BF16, a); }
