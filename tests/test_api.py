@@ -367,7 +367,7 @@ def test_bad_limits_are_argument_errors(tiny: Path, limits: dict[str, int]) -> N
 
 
 def test_bad_cache_type_is_an_argument_error(tiny: Path) -> None:
-    with pytest.raises(nanollm.NanoError, match="(?i)q9"):
+    with pytest.raises(nanollm.NanoError, match=r"(?i)q9"):
         Model(tiny, cache_type="q9")
 
 
