@@ -149,7 +149,7 @@ class Model:
         n_threads: int = 0,
         n_batch: int = 512,
         n_slots: int = 1,
-        n_outputs: int | None = 1,
+        n_outputs: int | None = None,
         cache_type: str | tuple[str, str] = "f16",
     ) -> MemoryReport:
         """What `Model` would need, with the longest context that would fit. Nothing is loaded."""
@@ -261,7 +261,9 @@ class Model:
         if template is not None:
             source, name = template_source(template), "chat template"
         elif self.has_chat_template:
-            source, name = str(self._gguf["tokenizer.chat_template"]), f"{self.path}: tokenizer.chat_template"
+            source, name = self._gguf["tokenizer.chat_template"], f"{self.path}: tokenizer.chat_template"
+            if not isinstance(source, str):
+                raise FormatError(f"{name}: found a {type(source).__name__}, expected a string")
         else:
             raise NotFoundError(f"{self.path}: tokenizer.chat_template: not found; name a template")
         bos, eos = self._tokenizer.bos, self._tokenizer.eos
@@ -332,9 +334,9 @@ class Model:
 
     def _keep(self, n: int) -> None:
         """Forgets all but the first `n` tokens of slot 0."""
-        self._session.truncate(0, n)
-        del self._seen[n:]
         self._owner = None
+        del self._seen[n:]  # first: an interrupt in between must leave no token that the session has not
+        self._session.truncate(0, n)
 
     # ------------------------------------------------------------------ prompts
 

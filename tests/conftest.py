@@ -58,7 +58,7 @@ def chatty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny(tmp_path_factory.mktemp("chatty") / "chatty.gguf", n_ctx=4000, template=CHAT_TEMPLATE)
 
 
-def write_tiny(path: Path, n_ctx: int = 128, template: str | None = None) -> Path:
+def write_tiny(path: Path, n_ctx: int = 128, template: str | None = None, name: str = "tiny") -> Path:
     """Writes a Llama with random weights and a SentencePiece-style vocabulary with all bytes."""
     rng = np.random.default_rng(3)
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *_PIECES]
@@ -68,7 +68,7 @@ def write_tiny(path: Path, n_ctx: int = 128, template: str | None = None) -> Pat
     n_kv = n_embd // n_head * n_head_kv
     metadata: list[tuple[str, str, Any]] = [
         ("general.architecture", "string", "llama"),
-        ("general.name", "string", "tiny"),
+        ("general.name", "string", name),
         ("llama.context_length", "uint32", n_ctx),
         ("llama.embedding_length", "uint32", n_embd),
         ("llama.block_count", "uint32", n_layer),

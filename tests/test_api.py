@@ -388,7 +388,7 @@ def test_what_does_not_fit_is_refused_with_what_would(tiny: Path) -> None:
 
 def test_fit_agrees_with_the_model(tiny: Path) -> None:
     report = Model.fit(tiny, n_ctx=64)
-    with Model(tiny, n_ctx=64, n_outputs=1) as model:
+    with Model(tiny, n_ctx=64) as model:
         assert report.total == model.memory.total
     assert report.fits
     assert report.largest_n_ctx == 128

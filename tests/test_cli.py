@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import write_tiny
 from terminal import Terminal, command, run
 
 from nanollm import Model, _core
@@ -589,3 +590,15 @@ def test_nanollm_overview() -> None:
     assert_one_line_error(run("nanollm", "info", "/nope.gguf"), 1, "/nope.gguf", name="nanollm info")
     for word in ("convert", "fit", "info"):
         assert run("nanollm", word, "--help").stdout.startswith(f"usage: nanollm {word} ")
+
+
+def test_files_do_not_steer_the_terminal(tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "escape.gguf", name="a\x1b[31mb\x07\nc")
+    red = token_id(path, "<0x1B>")
+    with Terminal("nanollm-cli", "-m", path, "-no-cnv", "-p", "on", "-n", 2, "-l", f"{red}+200") as terminal:
+        terminal.expect("\non\ufffd\ufffd\n")
+        assert terminal.exit_code() == 0
+        assert "\x1b" not in terminal.shown
+        assert "a\ufffd[31mb\ufffd c" in terminal.shown
+    # A pipe gets what the model wrote.
+    assert cli("-m", path, "-p", "on", "-n", 2, "-l", f"{red}+200").stdout == "\x1b\x1b"

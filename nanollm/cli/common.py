@@ -128,19 +128,23 @@ def _silence_stdout() -> None:
         pass
 
 
+# Text from files and models must not steer the terminal: no control characters but tab and line ends.
+_CONTROLS = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n\r"}
+
+
 def log(text: str = "", end: str = "\n") -> None:
     """Writes to stderr; a reader that went away is no reason to stop."""
     try:
-        sys.stderr.write(text + end)
+        sys.stderr.write(text.translate(_CONTROLS) + end)
         sys.stderr.flush()
     except OSError:
         pass
 
 
 def emit(text: str) -> None:
-    """Writes to stdout and flushes, so that text appears as it is generated."""
+    """Writes to stdout and flushes, so that text appears as it is generated; a terminal gets no controls."""
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(text.translate(_CONTROLS) if is_terminal(sys.stdout) else text)
         sys.stdout.flush()
     except OSError as error:
         error.filename = "stdout"

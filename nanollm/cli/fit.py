@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from ..model import DEFAULT_N_CTX, Model, default_model_path
-from .common import EXIT_ERROR, EXIT_OK, ArgumentParser
+from .common import EXIT_ERROR, EXIT_OK, ArgumentParser, emit
 
 _EPILOG = """\
 examples:
@@ -48,13 +48,13 @@ def main(argv: Sequence[str]) -> int:
         n_threads=args.threads,
         n_batch=args.batch_size,
         n_slots=args.slots,
+        n_outputs=1,
         cache_type=(args.cache_type_k, args.cache_type_v),
     )
     if args.json:
-        print(json.dumps({"model": path, "fits": report.fits, **asdict(report)}))
+        emit(json.dumps({"model": path, "fits": report.fits, **asdict(report)}) + "\n")
     else:
-        print(report.table())
         verdict = "fits" if report.fits else "does not fit"
         longest = f"a context of {report.largest_n_ctx} would fit" if report.largest_n_ctx else "no context would fit"
-        print(f"\n{path}: {verdict}; {longest}")
+        emit(f"{report.table()}\n\n{path}: {verdict}; {longest}\n")
     return EXIT_OK if report.fits else EXIT_ERROR

@@ -17,7 +17,7 @@ from ..generation import Generation
 from ..model import Model
 from .common import EXIT_INTERRUPTED, EXIT_OK, Interruptible, UsageError, clean_text, emit, is_terminal, log, run
 from .options import generation_options, parse, text_of
-from .report import aligned, file_rows, result_dict, sampler_lines, timing_block
+from .report import aligned, file_rows, result_dict, sampler_lines, shortened, timing_block
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,6 +42,8 @@ def _main(argv: Sequence[str]) -> int:
         is_conversation = _is_conversation(args, model)
         if is_conversation:
             model.chat_template(args.chat_template)  # a missing or broken one ends here
+        elif args.single_turn:
+            raise UsageError("-st: needs a conversation (-cnv, or a terminal and a file with a chat template)")
         if not args.json:
             log(describe(model, args.verbose))
         if is_conversation:
@@ -80,7 +82,7 @@ def describe(model: Model, verbose: bool) -> str:
     if 0 < model.n_ctx_train < limits.n_ctx:
         text += f"\nwarning: trained on texts of {model.n_ctx_train} tokens; a context of {limits.n_ctx} goes beyond\n"
     if verbose:
-        rows = [(key, " ".join(str(value).split())[:100]) for key, value in model.metadata.items()]
+        rows = [(key, shortened(value)) for key, value in model.metadata.items()]
         text += f"\n{aligned([('cpu levels', ', '.join(_core.cpu_levels()))])}\n\n{aligned(rows, 44)}\n"
     return text
 
@@ -97,8 +99,6 @@ def describe_prompt(model: Model, generation: Generation, verbose: bool) -> str:
 
 def _continue(model: Model, args: argparse.Namespace, prompt: str) -> int:
     """Continues the prompt as it is."""
-    if args.single_turn:
-        raise UsageError("-st: needs a conversation (-cnv, or a file with a chat template)")
     generation = model.generate(prompt, parse_special=True, **generation_options(args))
     if not args.json:
         log(describe_prompt(model, generation, args.verbose_prompt))

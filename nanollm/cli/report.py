@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ..generation import Generation, Timings
     from ..model import MemoryReport
 
+_MAX_SHOWN = 200  # characters of a value
+
 # Name printed: key in the metadata, after the architecture's name.
 _HYPERPARAMETERS = {
     "n_ctx_train": "context_length",
@@ -42,7 +44,13 @@ def file_rows(metadata: Mapping[str, Any], tensors: Iterable[TensorInfo], n_voca
     rows += [("architecture", architecture), ("parameters", f"{n_parameters:,}")]
     rows += [("tensors", f"{sum(count.values())} ({types}), {format_bytes(sum(size.values()))}"), ("n_vocab", n_vocab)]
     rows += [(name, metadata.get(f"{architecture}.{key}")) for name, key in _HYPERPARAMETERS.items()]
-    return [(name, " ".join(str(value).split())) for name, value in rows if value is not None]
+    return [(name, shortened(value)) for name, value in rows if value is not None]
+
+
+def shortened(value: object) -> str:
+    """A value in one line of bounded length."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
 
 
 def aligned(rows: Sequence[tuple[str, str]], width: int = 14) -> str:
