@@ -26,7 +26,7 @@ path, n_ctx, n_batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 with open("/proc/self/clear_refs", "w") as f:
     f.write("5")  # the peak starts here
 before = status("VmRSS")
-with _core.Gguf(path) as gguf:
+with _core.Gguf.open(path) as gguf:
     limits = dataclasses.replace(_core.limits_default(), n_ctx=n_ctx, n_batch=n_batch, n_threads=1)
     plan = _core.Plan(_core.CoreModel(gguf, build_program(gguf)), limits)
     size = status("VmSize")
