@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from conftest import write_tiny
+from tiny_models import GPT2, gpt2_tensors, write_folder
 
 import nanollm
 from nanollm import Generation, Model, _core
+from nanollm.convert import convert
 
 GREEDY: dict[str, Any] = {"temperature": 0.0}
 
@@ -356,6 +358,16 @@ def test_context_sizes(tmp_path: Path) -> None:
         with Model(path, n_ctx=n_ctx) as model:
             assert model.n_ctx == expected
             assert model.n_ctx_train == 10000
+
+
+def test_learned_positions_bound_the_context(tmp_path: Path) -> None:
+    write_folder(tmp_path, GPT2, gpt2_tensors(GPT2, np.random.default_rng(0)))
+    convert(tmp_path, tmp_path / "gpt2.gguf", report=lambda note: None)
+    with Model(tmp_path / "gpt2.gguf") as model:
+        assert model.n_ctx == model.n_ctx_train == 256
+        assert run(model.generate("the", ignore_eos=True)).finish_reason == "context"
+    with pytest.raises(nanollm.ArgumentError, match="n_ctx 257: the model has positions for 256 tokens"):
+        Model(tmp_path / "gpt2.gguf", n_ctx=257)
 
 
 @pytest.mark.parametrize(
