@@ -403,10 +403,11 @@ static void check_nano_weigh_fn(nano_weigh_fn *fn, nano_weigh_fn *ref) {
 
 /* -------------------------------------------------------------- conversions */
 
-/* Any bit pattern, or numbers of everyday size with blocks of oddities. */
+/* Any bit pattern, numbers of everyday size with blocks of oddities, or halves: ties, since the largest of each 32
+ * is 127. */
 static void fill_any_floats(float *x, int64_t n) {
     static const float odd[] = {0.0f, -0.0f, 1e-38f, 1e-30f, -65519.0f, 65520.0f, 6e-8f, 3e38f, INFINITY, NAN};
-    const int64_t kind = random_int(0, 3);
+    const int64_t kind = random_int(0, 4);
     const float scale = random_scale();
     for (int64_t i = 0; i < n; i++) {
         x[i] = kind == 0 ? nano_bits_f32((uint32_t)next_random()) : random_float() * scale;
@@ -414,6 +415,8 @@ static void fill_any_floats(float *x, int64_t n) {
             x[i] = odd[random_int(0, 9)];
         } else if (kind == 2 && (i / 32) % 3 == 1) {
             x[i] = odd[i / 96 % 4];
+        } else if (kind == 4) {
+            x[i] = i % 32 == 0 ? 127.0f : (float)random_int(-127, 126) + 0.5f;
         }
     }
 }
