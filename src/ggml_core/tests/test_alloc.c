@@ -63,7 +63,11 @@ void *aligned_alloc(size_t align, size_t size) {
 }
 void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset) {
     refuse("mmap");
+#  if defined(SYS_mmap2) /* 32-bit systems: the offset in units of 4096 */
+    return (void *)syscall(SYS_mmap2, at, size, protection, flags, fd, (long)(offset / 4096));
+#  else
     return (void *)syscall(SYS_mmap, at, size, protection, flags, fd, offset);
+#  endif
 }
 int munmap(void *at, size_t size) {
     refuse("munmap");
