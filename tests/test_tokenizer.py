@@ -38,10 +38,11 @@ CORPUS = [
 ] * 4
 # Assigned characters: another Unicode version may class the others otherwise. U+2581 is SentencePiece's space.
 characters = st.characters(exclude_categories=("Cs", "Cn", "Co"), exclude_characters="\0▁")
-spaces = st.sampled_from([" ", "  ", "   ", "\n", "\r\n", "\n\n", "\t", "\u00a0", "\u3000", "\u0085"])
-WORDS = "the 's 'LL 'ſ 'T ' 123 1234 99 ١٢ ½ $ + | ` ... _ aaaa é e\u0301 世界 🙂 <= --"
-words = st.sampled_from([prefix + word for prefix in ("", "", " ") for word in WORDS.split(" ")])
-texts = st.lists(st.one_of(spaces, words, characters, st.text(characters, max_size=4)), max_size=30).map("".join)
+SPACES = [" ", "  ", "   ", "\n", "\r\n", "\n\n", "\t", "\u00a0", "\u3000", "\u0085"]
+WORDS = "the 's 'LL 'ſ 'ſx 'T ' 123 1234 99 ١٢ ½ $ + | ` ... _ aaaa é e\u0301 世界 🙂 <= --".split(" ")  # noqa: SIM905
+SNIPPETS = [*SPACES, *WORDS, *(" " + word for word in WORDS)]
+snippets = st.sampled_from(SNIPPETS)
+texts = st.lists(st.one_of(snippets, snippets, characters, st.text(characters, max_size=4)), max_size=30).map("".join)
 
 
 def write_vocabulary(path: Path, values: list[tuple[str, str, Any]]) -> _core.Tokenizer:
@@ -75,18 +76,20 @@ def bpe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     tokenizers = pytest.importorskip("tokenizers")
     pre: str = request.param
     theirs = tokenizers.Tokenizer(tokenizers.models.BPE(ignore_merges=pre == "llama-bpe"))
-    theirs.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
-        [tokenizers.pre_tokenizers.Split(tokenizers.Regex(rule), "isolated") for rule in RULES[pre]]
-        + [tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
+    byte_level = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    # Trained on uncut text, so that merges across what the rule cuts exist, and a wrong cut shows.
+    theirs.pre_tokenizer = byte_level
     trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=700,
+        vocab_size=4000,
         min_frequency=1,
         initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
         special_tokens=["<|end|>"],
         show_progress=False,
     )
-    theirs.train_from_iterator(CORPUS, trainer)
+    theirs.train_from_iterator([*CORPUS, *(a + b for a in SNIPPETS for b in SNIPPETS)], trainer)
+    theirs.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
+        [*(tokenizers.pre_tokenizers.Split(tokenizers.Regex(rule), "isolated") for rule in RULES[pre]), byte_level]
+    )
     theirs.add_tokens([tokenizers.AddedToken(token, normalized=False) for token in ("<tool>", "<tool><x>")])
     path = tmp_path_factory.mktemp("bpe") / f"{pre}.gguf"
     return theirs, write_vocabulary(path, bpe_values(theirs, pre))
