@@ -18,8 +18,7 @@ static const level levels[] = {
     {"avx2", NANO_CPU_AVX2 | NANO_CPU_FMA | NANO_CPU_F16C, nano_kernels_init_avx2},
 #endif
 #if defined(NANO_HAVE_AVX512)
-    {"avx512",
-     NANO_CPU_AVX512F | NANO_CPU_AVX512BW | NANO_CPU_AVX512DQ | NANO_CPU_AVX512VL | NANO_CPU_AVX512VNNI,
+    {"avx512", NANO_CPU_AVX512F | NANO_CPU_AVX512BW | NANO_CPU_AVX512DQ | NANO_CPU_AVX512VL | NANO_CPU_AVX512VNNI,
      nano_kernels_init_avx512},
 #endif
 #if defined(NANO_HAVE_NEON)

@@ -65,7 +65,9 @@ static float random_float(void) {
 /* Small sizes often, vector widths and their neighbours now and then. */
 static int64_t random_size(int64_t most) {
     const int64_t kind = random_int(0, 3);
-    const int64_t n = kind == 0 ? random_int(1, 9) : kind == 1 ? 8 * random_int(1, 20) + random_int(-1, 1) : random_int(1, most);
+    const int64_t n = kind == 0   ? random_int(1, 9)
+                      : kind == 1 ? 8 * random_int(1, 20) + random_int(-1, 1)
+                                  : random_int(1, most);
     return nano_min_i64(n, most);
 }
 
@@ -104,7 +106,8 @@ static void expect_same(const char *what, const float *found, const float *expec
 
 /* NaN goes with NaN, infinity with itself. */
 static void expect_near(const char *what, float found, double expected, double bound) {
-    const bool alike = isnan(expected) ? isnan(found) : (double)found == expected || fabs((double)found - expected) <= bound;
+    const bool alike =
+        isnan(expected) ? isnan(found) : (double)found == expected || fabs((double)found - expected) <= bound;
     if (!alike) {
         fail(what, (double)found, expected);
     }
@@ -291,7 +294,8 @@ static void check_nano_linear_fn(nano_linear_fn *fn, nano_linear_fn *ref) {
     for (int round = 0; round < N_ROUNDS && !state.failed; round++) {
         const enum fill fill = (enum fill)(round % N_FILLS);
         nano_linear_args a;
-        const int64_t blocks = round % 13 == 12 ? 1500 / type->block_size : random_int(1, type->block_size > 1 ? 14 : 450);
+        const int64_t blocks =
+            round % 13 == 12 ? 1500 / type->block_size : random_int(1, type->block_size > 1 ? 14 : 450);
         a.n = blocks * type->block_size;
         a.n_rows = round % 13 == 12 ? 9 : random_size(round < 20 ? 40 : 9);
         a.n_cols = round % 13 == 12 ? 5 : random_size(round < 20 ? 20 : 9);
@@ -338,7 +342,8 @@ static void run_weigh_part(const nano_weigh_args *all, nano_weigh_fn *fn, size_t
     fn(&part);
 }
 
-static void check_weigh_values(const nano_weigh_args *a, const nano_type_traits *type, const float *before, bool exact) {
+static void check_weigh_values(const nano_weigh_args *a, const nano_type_traits *type, const float *before,
+                               bool exact) {
     static float v[MAX_N];
     for (int64_t c = 0; c < a->n_cols; c++) {
         for (int64_t i = 0; i < a->n; i++) {
@@ -452,7 +457,8 @@ static void check_nano_convert_fn(nano_convert_fn *fn, nano_convert_fn *ref) {
 /* ------------------------------------------------------------- elementwise */
 
 static void fill_activations(float *x, int64_t n, bool exotic) {
-    static const float odd[] = {0.0f, -0.0f, 88.0f, -88.0f, -87.3f, 104.0f, -104.0f, 1e4f, -1e4f, 1e30f, -1e30f, 1e-30f};
+    static const float odd[] = {0.0f,    -0.0f, 88.0f, -88.0f, -87.3f, 104.0f,
+                                -104.0f, 1e4f,  -1e4f, 1e30f,  -1e30f, 1e-30f};
     const float scale = exotic ? (float)random_int(1, 30) : 1.0f;
     for (int64_t i = 0; i < n; i++) {
         x[i] = exotic && one_in(20) ? odd[random_int(0, 11)] : random_float() * scale;
@@ -586,7 +592,8 @@ static void check_nano_norm_fn(nano_norm_fn *fn, nano_norm_fn *ref) {
         check_guards(4, y, (size_t)n * sizeof(float));
         for (int64_t i = 0; i < n; i++) {
             const double size = (fabs((double)x[i]) + (centred ? mean_size : 0.0)) / sqrt(spread);
-            const double weighed = size * (w != NULL ? fabs((double)w[i]) : 1.0) + (b != NULL ? fabs((double)b[i]) : 0.0);
+            const double weighed =
+                size * (w != NULL ? fabs((double)w[i]) : 1.0) + (b != NULL ? fabs((double)b[i]) : 0.0);
             expect_near("value", y[i], (double)expected[i], (8.0 + (double)n / 16.0) * (double)FLT_EPSILON * weighed);
         }
     }
@@ -747,10 +754,10 @@ static void bench_linear(const char *name, nano_linear_fn *fn) {
 enum { BENCH_N = 4096, BENCH_HEAD = 64 };
 static float bench_a[BENCH_N], bench_b[BENCH_N], bench_y[2 * BENCH_N];
 
-#define BENCH(name, call)                                       \
+#define BENCH(name, call)                                               \
     static void bench_##name(const nano_kernels *k, const void *what) { \
-        (void)what;                                             \
-        call;                                                   \
+        (void)what;                                                     \
+        call;                                                           \
     }
 BENCH(quantize_a8, k->quantize_a8(bench_a, bench_y, BENCH_N))
 BENCH(f32_to_f16, k->f32_to_f16(bench_a, bench_y, BENCH_N))
@@ -769,8 +776,9 @@ BENCH(exp_sum, memcpy(bench_y, bench_a, sizeof bench_a); bench_y[0] = k->exp_sum
 
 /* Columns are the heads that share one key-value head. */
 static void weigh_case(nano_weigh_fn *fn, size_t bytes) {
-    const nano_weigh_args a = {BENCH_HEAD, bench_a, BENCH_HEAD * bytes, BENCH_N / BENCH_HEAD, bench_b,
-                               BENCH_N / BENCH_HEAD, 4, bench_y, BENCH_HEAD};
+    const nano_weigh_args a = {
+        BENCH_HEAD, bench_a, BENCH_HEAD * bytes, BENCH_N / BENCH_HEAD, bench_b, BENCH_N / BENCH_HEAD,
+        4,          bench_y, BENCH_HEAD};
     fn(&a);
 }
 
@@ -782,16 +790,26 @@ static void bench(const nano_kernels *k, const char *filter) {
         const char *name;
         bench_fn *fn;
     } cases[] = {
-        {"quantize_a8", bench_quantize_a8}, {"f32_to_f16", bench_f32_to_f16},   {"add", bench_add},
-        {"mul", bench_mul},                 {"swiglu", bench_swiglu},           {"gelu", bench_gelu},
-        {"silu", bench_silu},               {"scale", bench_scale},             {"norm", bench_norm},
-        {"rms_norm", bench_rms_norm},       {"rope_pairs", bench_rope_pairs},   {"rope_halves", bench_rope_halves},
-        {"max", bench_max},                 {"exp_sum", bench_exp_sum},         {"weigh_f32", bench_weigh_f32},
+        {"quantize_a8", bench_quantize_a8},
+        {"f32_to_f16", bench_f32_to_f16},
+        {"add", bench_add},
+        {"mul", bench_mul},
+        {"swiglu", bench_swiglu},
+        {"gelu", bench_gelu},
+        {"silu", bench_silu},
+        {"scale", bench_scale},
+        {"norm", bench_norm},
+        {"rms_norm", bench_rms_norm},
+        {"rope_pairs", bench_rope_pairs},
+        {"rope_halves", bench_rope_halves},
+        {"max", bench_max},
+        {"exp_sum", bench_exp_sum},
+        {"weigh_f32", bench_weigh_f32},
         {"weigh_f16", bench_weigh_f16},
     };
-#define NANO_KERNEL(name, fn)                                                            \
-    if (strncmp(#name, "linear_", 7) == 0 && strstr(#name, filter) != NULL) {            \
-        bench_linear(#name, nano_kernels_linear(k, nano_type_from_name(&#name[7])));     \
+#define NANO_KERNEL(name, fn)                                                        \
+    if (strncmp(#name, "linear_", 7) == 0 && strstr(#name, filter) != NULL) {        \
+        bench_linear(#name, nano_kernels_linear(k, nano_type_from_name(&#name[7]))); \
     }
 #include "cpu/kernels.inc"
 #undef NANO_KERNEL
@@ -811,12 +829,12 @@ static void bench(const nano_kernels *k, const char *filter) {
 /* Kernels that this level has from the level below are tested there. */
 static void check_level(const nano_kernels *k, const nano_kernels *below, const nano_kernels *ref, const char *filter) {
     int n_checked = 0;
-#define NANO_KERNEL(name, fn)                                            \
+#define NANO_KERNEL(name, fn)                                                         \
     if ((below == NULL || k->name != below->name) && strstr(#name, filter) != NULL) { \
-        (void)snprintf(state.kernel, sizeof state.kernel, "%s", #name);  \
-        state.failed = false;                                            \
-        check_##fn(k->name, ref->name);                                  \
-        n_checked++;                                                     \
+        (void)snprintf(state.kernel, sizeof state.kernel, "%s", #name);               \
+        state.failed = false;                                                         \
+        check_##fn(k->name, ref->name);                                               \
+        n_checked++;                                                                  \
     }
 #include "cpu/kernels.inc"
 #undef NANO_KERNEL

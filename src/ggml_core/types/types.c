@@ -11,8 +11,8 @@ static const nano_type_traits type_table[] = {
 #undef NANO_TYPE_SIZE_ONLY
 };
 
-static const nano_type_traits a8_traits = {
-    NANO_TYPE_A8, "A8", NANO_A8_BLOCK, 40, NANO_TYPE_F32, nano_a8_from_float, nano_a8_to_float};
+static const nano_type_traits a8_traits = {NANO_TYPE_A8,    "A8", NANO_A8_BLOCK, 40, NANO_TYPE_F32, nano_a8_from_float,
+                                           nano_a8_to_float};
 
 enum { N_TYPES = sizeof type_table / sizeof type_table[0] };
 
@@ -26,9 +26,7 @@ static const nano_type_traits *find_public(nano_type type) {
     return NULL;
 }
 
-const nano_type_traits *nano_type_find(nano_type type) {
-    return type == NANO_TYPE_A8 ? &a8_traits : find_public(type);
-}
+const nano_type_traits *nano_type_find(nano_type type) { return type == NANO_TYPE_A8 ? &a8_traits : find_public(type); }
 
 const char *nano_type_name(nano_type type) {
     const nano_type_traits *t = find_public(type);

@@ -21,18 +21,18 @@ float nano_exp_sum_ref(float *x, float max, int64_t n) {
     return (float)sum;
 }
 
-#define WEIGH(name, bytes, LOAD)                                                              \
-    void nano_weigh_##name##_ref(const nano_weigh_args *a) {                                  \
-        for (int64_t c = 0; c < a->n_cols; c++) {                                             \
-            float *out = a->out + c * a->out_stride;                                          \
-            for (int64_t r = 0; r < a->n_rows; r++) {                                         \
-                const uint8_t *v = (const uint8_t *)a->v + (size_t)r * a->v_stride;           \
-                const float p = a->p[c * a->p_stride + r];                                    \
-                for (int64_t i = 0; i < a->n; i++) {                                          \
-                    out[i] += p * LOAD(v + bytes * i);                                        \
-                }                                                                             \
-            }                                                                                 \
-        }                                                                                     \
+#define WEIGH(name, bytes, LOAD)                                                    \
+    void nano_weigh_##name##_ref(const nano_weigh_args *a) {                        \
+        for (int64_t c = 0; c < a->n_cols; c++) {                                   \
+            float *out = a->out + c * a->out_stride;                                \
+            for (int64_t r = 0; r < a->n_rows; r++) {                               \
+                const uint8_t *v = (const uint8_t *)a->v + (size_t)r * a->v_stride; \
+                const float p = a->p[c * a->p_stride + r];                          \
+                for (int64_t i = 0; i < a->n; i++) {                                \
+                    out[i] += p * LOAD(v + bytes * i);                              \
+                }                                                                   \
+            }                                                                       \
+        }                                                                           \
     }
 
 WEIGH(f32, 4, nano_load_f32)

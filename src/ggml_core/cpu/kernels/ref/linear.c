@@ -4,24 +4,24 @@
 #include "types/f16.h"
 
 /* A function nano_linear_<name>_ref that calls DOT(w row, x row, n) for every output. */
-#define LINEAR(name, DOT)                                                                \
-    void nano_linear_##name##_ref(const nano_linear_args *a) {                           \
-        for (int64_t c = 0; c < a->n_cols; c++) {                                        \
-            const uint8_t *x = (const uint8_t *)a->x + (size_t)c * a->x_stride;          \
-            for (int64_t r = 0; r < a->n_rows; r++) {                                    \
-                const uint8_t *w = (const uint8_t *)a->w + (size_t)r * a->w_stride;      \
-                a->y[c * a->y_stride + r] = DOT(w, x, a->n);                             \
-            }                                                                            \
-        }                                                                                \
+#define LINEAR(name, DOT)                                                           \
+    void nano_linear_##name##_ref(const nano_linear_args *a) {                      \
+        for (int64_t c = 0; c < a->n_cols; c++) {                                   \
+            const uint8_t *x = (const uint8_t *)a->x + (size_t)c * a->x_stride;     \
+            for (int64_t r = 0; r < a->n_rows; r++) {                               \
+                const uint8_t *w = (const uint8_t *)a->w + (size_t)r * a->w_stride; \
+                a->y[c * a->y_stride + r] = DOT(w, x, a->n);                        \
+            }                                                                       \
+        }                                                                           \
     }
 
-#define FLOAT_DOT(name, bytes, LOAD)                                             \
-    static float dot_##name(const uint8_t *w, const uint8_t *x, int64_t n) {     \
-        float sum = 0.0f;                                                        \
-        for (int64_t i = 0; i < n; i++) {                                        \
-            sum += LOAD(w + bytes * i) * nano_load_f32(x + 4 * i);               \
-        }                                                                        \
-        return sum;                                                              \
+#define FLOAT_DOT(name, bytes, LOAD)                                         \
+    static float dot_##name(const uint8_t *w, const uint8_t *x, int64_t n) { \
+        float sum = 0.0f;                                                    \
+        for (int64_t i = 0; i < n; i++) {                                    \
+            sum += LOAD(w + bytes * i) * nano_load_f32(x + 4 * i);           \
+        }                                                                    \
+        return sum;                                                          \
     }
 
 FLOAT_DOT(f32, 4, nano_load_f32)
@@ -29,17 +29,17 @@ FLOAT_DOT(f16, 2, nano_load_f16)
 FLOAT_DOT(bf16, 2, nano_load_bf16)
 
 /* A block's dot is an exact integer, then scaled: BLOCK_DOT evaluates to it, given the block and its 32 q. */
-#define INTEGER_DOT(name, BLOCK_DOT)                                             \
-    static float dot_##name(const uint8_t *w, const uint8_t *x, int64_t n) {     \
-        const nano_block_##name *block = (const void *)w;                        \
-        const int8_t *q = nano_a8_q(x);                                          \
-        const float *d = nano_a8_d(x, n);                                        \
-        const int32_t *q_sum = nano_a8_sum(x, n);                                \
-        float sum = 0.0f;                                                        \
-        for (int64_t b = 0; b < n / NANO_BLOCK; b++, q += NANO_BLOCK) {          \
-            sum += BLOCK_DOT(&block[b], q, d[b], q_sum[b]);                      \
-        }                                                                        \
-        return sum;                                                              \
+#define INTEGER_DOT(name, BLOCK_DOT)                                         \
+    static float dot_##name(const uint8_t *w, const uint8_t *x, int64_t n) { \
+        const nano_block_##name *block = (const void *)w;                    \
+        const int8_t *q = nano_a8_q(x);                                      \
+        const float *d = nano_a8_d(x, n);                                    \
+        const int32_t *q_sum = nano_a8_sum(x, n);                            \
+        float sum = 0.0f;                                                    \
+        for (int64_t b = 0; b < n / NANO_BLOCK; b++, q += NANO_BLOCK) {      \
+            sum += BLOCK_DOT(&block[b], q, d[b], q_sum[b]);                  \
+        }                                                                    \
+        return sum;                                                          \
     }
 
 static int32_t codes_4(const uint8_t *low, const int8_t *q) {

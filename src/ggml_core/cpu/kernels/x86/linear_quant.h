@@ -116,7 +116,8 @@ V_INLINE void multiply_rows(const format f, const nano_linear_args *a, const uin
 }
 
 /* The same for one column. */
-V_INLINE void stream_rows(const format f, const nano_linear_args *a, const uint8_t *const *rows, float *y, int n_lanes) {
+V_INLINE void stream_rows(const format f, const nano_linear_args *a, const uint8_t *const *rows, float *y,
+                          int n_lanes) {
     const int8_t *q = nano_a8_q(a->x);
     const float *d = nano_a8_d(a->x, a->n);
     const int32_t *sum = nano_a8_sum(a->x, a->n);
@@ -150,10 +151,10 @@ V_INLINE void linear_quant(const format f, const nano_linear_args *a) {
     }
 }
 
-#define LINEAR(name, bits, bias, high_at, has_m)                                                            \
-    void V_LEVEL(nano_linear_##name)(const nano_linear_args *a) {                                            \
+#define LINEAR(name, bits, bias, high_at, has_m)                                                                      \
+    void V_LEVEL(nano_linear_##name)(const nano_linear_args *a) {                                                     \
         linear_quant((format){sizeof(nano_block_##name), bits, bias, offsetof(nano_block_##name, q), high_at, has_m}, \
-                     a);                                                                                     \
+                     a);                                                                                              \
     }
 
 LINEAR(q8_0, 8, V_BIAS_8, 0, false)

@@ -57,8 +57,8 @@ V_INLINE void v_add_high_bits(vi high, vi *q) {
         const __m512i spread = _mm512_shuffle_epi8(
             high, _mm512_broadcast_i32x4(_mm_setr_epi32(0x01010101 * byte, 0x01010101 * (byte + 4),
                                                         0x01010101 * (byte + 8), 0x01010101 * (byte + 12))));
-        q[2 * byte] = _mm512_mask_add_epi8(q[2 * byte], _mm512_test_epi8_mask(spread, even), q[2 * byte],
-                                           _mm512_set1_epi8(16));
+        q[2 * byte] =
+            _mm512_mask_add_epi8(q[2 * byte], _mm512_test_epi8_mask(spread, even), q[2 * byte], _mm512_set1_epi8(16));
         q[2 * byte + 1] = _mm512_mask_add_epi8(q[2 * byte + 1], _mm512_test_epi8_mask(spread, odd), q[2 * byte + 1],
                                                _mm512_set1_epi8(16));
     }

@@ -35,9 +35,7 @@ V_INLINE __m256i v_mask(int n) {
 /* The first n lanes of a, then lanes of b. */
 V_INLINE vf v_first(vf a, int n, vf b) { return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(v_mask(n))); }
 
-V_INLINE __m256 v_from_bf16(__m128i a) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(a), 16));
-}
+V_INLINE __m256 v_from_bf16(__m128i a) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(a), 16)); }
 
 V_INLINE __m128i v_first_halves(const void *p, int n) {
     int16_t padded[V_LANES] = {0};
@@ -57,8 +55,7 @@ V_INLINE void v_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
 V_INLINE void v_store_part(float *p, vf a, int n) { _mm256_maskstore_ps(p, v_mask(n), a); }
 V_INLINE void v_store_f16_part(void *p, vf a, int n) {
     int16_t halves[V_LANES];
-    _mm_storeu_si128((__m128i *)(void *)halves,
-                     _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    _mm_storeu_si128((__m128i *)(void *)halves, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     memcpy(p, halves, (size_t)n * sizeof halves[0]);
 }
 

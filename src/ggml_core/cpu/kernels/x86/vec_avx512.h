@@ -25,9 +25,7 @@ V_INLINE __mmask16 v_mask(int n) { return (__mmask16)((1u << n) - 1); }
 /* The first n lanes of a, then lanes of b. */
 V_INLINE vf v_first(vf a, int n, vf b) { return _mm512_mask_blend_ps(v_mask(n), b, a); }
 
-V_INLINE __m512 v_from_bf16(__m256i a) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(a), 16));
-}
+V_INLINE __m512 v_from_bf16(__m256i a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(a), 16)); }
 
 /* V_LANES numbers as f32; ..._part: the first n, then zeros, touching no more */
 V_INLINE vf v_f32(const void *p) { return _mm512_loadu_ps(p); }
