@@ -722,8 +722,10 @@ static void *allocate(size_t size) {
 }
 
 /* A prompt (weights in cache) and one token (weights from memory). */
-static void bench_linear(const char *name, nano_linear_fn *fn) {
-    const nano_type_traits *type = nano_type_find(nano_type_from_name(name + strlen("linear_")));
+static void bench_linear(const nano_kernels *k, const char *name) {
+    const nano_type number = nano_type_from_name(name + strlen("linear_"));
+    nano_linear_fn *fn = nano_kernels_linear(k, number);
+    const nano_type_traits *type = nano_type_find(number);
     const nano_type_traits *x_type = nano_type_find(type->activation);
     const int64_t n = 2048;
     const int64_t n_cols = 512;
@@ -807,9 +809,9 @@ static void bench(const nano_kernels *k, const char *filter) {
         {"weigh_f32", bench_weigh_f32},
         {"weigh_f16", bench_weigh_f16},
     };
-#define NANO_KERNEL(name, fn)                                                        \
-    if (strncmp(#name, "linear_", 7) == 0 && strstr(#name, filter) != NULL) {        \
-        bench_linear(#name, nano_kernels_linear(k, nano_type_from_name(&#name[7]))); \
+#define NANO_KERNEL(name, fn)                                                 \
+    if (strncmp(#name, "linear_", 7) == 0 && strstr(#name, filter) != NULL) { \
+        bench_linear(k, #name);                                               \
     }
 #include "cpu/kernels.inc"
 #undef NANO_KERNEL
