@@ -80,6 +80,12 @@ NANO_API size_t nano_type_row_bytes(nano_type type, int64_t n); /* 0 when n is n
 /* Converts n elements (whole blocks) from and to float32 with the reference code. */
 NANO_API nano_status nano_type_from_float(nano_type type, const float *x, void *y, int64_t n, nano_error *err);
 NANO_API nano_status nano_type_to_float(nano_type type, const void *x, float *y, int64_t n, nano_error *err);
+/* Quantises n_rows rows of n_per_row elements (whole blocks), row after row in x and in y, searching for the scales
+ * that minimise the squared error, each column's weighted by importance[column]: n_per_row finite numbers >= 0, the
+ * same for all rows, or NULL for 1. Slower than nano_type_from_float and closer; equally a conversion for the types
+ * that leave nothing to search (F32, F16, BF16, Q8_0). The result depends on nothing but x and importance, row by row. */
+NANO_API nano_status nano_type_quantize(nano_type type, const float *x, const float *importance, void *y,
+                                        int64_t n_rows, int64_t n_per_row, nano_error *err);
 
 /* -------------------------------------------------------------------- GGUF */
 
@@ -255,16 +261,17 @@ typedef struct nano_limits {
     nano_type type_k;    /* cache types: F16 or F32 */
     nano_type type_v;
     bool deterministic;  /* prompts add up in the decode kernels' order */
+    bool importance;     /* keep the sums that nano_session_importance hands out */
 } nano_limits;
 
-NANO_API nano_limits nano_limits_default(void); /* 2048, 512, 1, 1, 0, F16, F16, false */
+NANO_API nano_limits nano_limits_default(void); /* 2048, 512, 1, 1, 0, F16, F16, false, false */
 
 /* Exact bytes. `weights` is mapped from the file (shared, reclaimable); the rest is one allocation. */
 typedef struct nano_memory {
     uint64_t weights;     /* tensor data the program reads, mapped */
     uint64_t cache;       /* K and V */
     uint64_t activations; /* the arena of temporaries, lifetimes overlapped */
-    uint64_t outputs;     /* logits */
+    uint64_t outputs;     /* logits; sums of importance */
     uint64_t scratch;     /* working space of all threads */
     uint64_t bookkeeping; /* nodes, inputs, positions, the session itself */
     uint64_t allocated;   /* cache + activations + outputs + scratch + bookkeeping: what create allocates */
@@ -309,6 +316,11 @@ NANO_API nano_status nano_session_truncate(nano_session *session, int32_t slot, 
 /* Makes slot `to` start with the first n_past positions of slot `from`. */
 NANO_API nano_status nano_session_copy_slot(nano_session *session, int32_t from, int32_t to, int32_t n_past,
                                             nano_error *err);
+/* What a linear's weight has been multiplied with since the session was made: sums[i], i < n, is the sum of the squares
+ * of column i over n_rows rows. The session owns sums. NANO_ERR_NOT_FOUND for a weight that no linear reads,
+ * NANO_ERR_ARGUMENT when the plan's limits did not ask for importance. */
+NANO_API nano_status nano_session_importance(const nano_session *session, const char *weight, const double **sums,
+                                             int64_t *n, int64_t *n_rows, nano_error *err);
 /* From any thread: the running or next eval returns NANO_ERR_CANCELLED soon. */
 NANO_API void nano_session_cancel(nano_session *session);
 

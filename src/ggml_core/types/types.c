@@ -1,5 +1,7 @@
 #include "types/types.h"
 
+#include <float.h>
+
 #include "base/arith.h"
 
 static const nano_type_traits type_table[] = {
@@ -108,5 +110,26 @@ nano_status nano_type_to_float(nano_type type, const void *x, float *y, int64_t 
     const nano_type_traits *t = NULL;
     NANO_TRY(check_conversion(type, n, &t, err));
     t->to_float(x, y, n);
+    return NANO_OK;
+}
+
+nano_status nano_type_quantize(nano_type type, const float *x, const float *importance, void *y, int64_t n_rows,
+                               int64_t n_per_row, nano_error *err) {
+    const nano_type_traits *t = NULL;
+    NANO_TRY(check_conversion(type, n_per_row, &t, err));
+    if (n_rows < 0) {
+        return nano_fail(err, NANO_ERR_ARGUMENT, "%s: found %lld rows, expected 0 or more", t->name, (long long)n_rows);
+    }
+    for (int64_t i = 0; importance != NULL && i < n_per_row; i++) {
+        if (!(importance[i] >= 0.0f && importance[i] <= FLT_MAX)) {
+            return nano_fail(err, NANO_ERR_ARGUMENT, "%s: importance of column %lld: found %g, expected >= 0", t->name,
+                             (long long)i, (double)importance[i]);
+        }
+    }
+    const size_t row_bytes = (size_t)(n_per_row / t->block_size) * t->block_bytes;
+    uint8_t *out = y;
+    for (int64_t r = 0; r < n_rows; r++, x += n_per_row, out += row_bytes) {
+        t->from_float(x, out, n_per_row);
+    }
     return NANO_OK;
 }
