@@ -204,14 +204,14 @@ static void fill_block_row(const nano_type_traits *type, enum fill fill, uint8_t
 static void fill_a8_row(enum fill fill, uint8_t *row, int64_t n) {
     int8_t *q = (int8_t *)row;
     float *d = (float *)(void *)(row + n);
-    int32_t *sum = (int32_t *)(void *)(d + n / NANO_A8_BLOCK);
+    int16_t *sum = (int16_t *)(void *)(d + n / NANO_A8_BLOCK);
     for (int64_t b = 0; b < n / NANO_A8_BLOCK; b++) {
         const int8_t extreme = one_in(2) ? 127 : -127;
         d[b] = fill == FILL_EXACT ? 1.0f : fill == FILL_ZERO ? 0.0f : random_scale();
-        sum[b] = 0;
+        sum[2 * b] = sum[2 * b + 1] = 0;
         for (int64_t i = b * NANO_A8_BLOCK; i < (b + 1) * NANO_A8_BLOCK; i++) {
             q[i] = (int8_t)(fill == FILL_ZERO ? 0 : fill == FILL_EXTREME ? extreme : random_int(-127, 127));
-            sum[b] += q[i];
+            sum[i / 16] = (int16_t)(sum[i / 16] + q[i]);
         }
     }
 }

@@ -43,15 +43,15 @@ void nano_q8_0_to_float(const void *x, float *y, int64_t n) {
 void nano_a8_from_float(const float *x, void *y, int64_t n) {
     int8_t *q = y;
     float *d = (float *)(void *)(q + n);
-    int32_t *sum = (int32_t *)(void *)(d + n / NANO_A8_BLOCK);
-    for (int64_t b = 0; b < n / NANO_A8_BLOCK; b++, x += NANO_A8_BLOCK, q += NANO_A8_BLOCK) {
+    int16_t *sum = (int16_t *)(void *)(d + n / NANO_A8_BLOCK);
+    for (int64_t b = 0; b < n / NANO_A8_BLOCK; b++, x += NANO_A8_BLOCK, q += NANO_A8_BLOCK, sum += 2) {
         uint32_t largest_bits = 0; /* of |x|: as integers they are in order, infinity and NaN last */
         for (int i = 0; i < NANO_A8_BLOCK; i++) {
             const uint32_t bits = nano_f32_bits(x[i]) & 0x7fffffffu;
             largest_bits = bits > largest_bits ? bits : largest_bits;
         }
         const float largest = nano_bits_f32(largest_bits);
-        sum[b] = 0;
+        sum[0] = sum[1] = 0;
         if (!(largest >= NANO_A8_TINY && largest <= FLT_MAX)) {
             memset(q, 0, NANO_A8_BLOCK);
             d[b] = largest < NANO_A8_TINY ? 0.0f : largest / 127.0f;
@@ -60,7 +60,7 @@ void nano_a8_from_float(const float *x, void *y, int64_t n) {
         const float inverse = 127.0f / largest;
         for (int i = 0; i < NANO_A8_BLOCK; i++) {
             q[i] = (int8_t)lrintf(x[i] * inverse);
-            sum[b] += q[i];
+            sum[i / 16] = (int16_t)(sum[i / 16] + q[i]);
         }
         d[b] = largest / 127.0f;
     }

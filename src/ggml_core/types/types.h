@@ -17,9 +17,11 @@ enum {
     /* Activations quantised for integer dots; never in a file. A row of n elements (n a multiple of 32) is
      *   int8_t q[n];          x[i] ~ d[i / 32] * q[i], |q| <= 127: x[i] * (127 / m) rounded to nearest even
      *   float d[n / 32];      m / 127, m being the largest |x| of the block
-     *   int32_t sum[n / 32];  sum of the block's q
+     *   int16_t sum[n / 16];  sum of each half block's q: many weight types have a scale or a minimum for 16 elements
      * each part following the one before without padding: 40 bytes a block. Where m < NANO_A8_TINY, d and q
-     * are 0; where an x is infinite or NaN, q is 0 and d is not finite, so that the damage stays visible. */
+     * are 0; where an x is infinite or NaN, q is 0 and d is not finite, so that the damage stays visible.
+     * Types with super-blocks of 256 use it, too: their parts of 16 or 32 never straddle its blocks, and a scale for
+     * 32 activations is closer than one for 256. */
     NANO_TYPE_A8 = 1000
 };
 
@@ -30,9 +32,11 @@ static inline const int8_t *nano_a8_q(const void *row) { return (const int8_t *)
 static inline const float *nano_a8_d(const void *row, int64_t n) {
     return (const float *)(const void *)((const uint8_t *)row + n);
 }
-static inline const int32_t *nano_a8_sum(const void *row, int64_t n) {
-    return (const int32_t *)(const void *)((const uint8_t *)row + n + n / NANO_A8_BLOCK * 4);
+static inline const int16_t *nano_a8_sum(const void *row, int64_t n) {
+    return (const int16_t *)(const void *)((const uint8_t *)row + n + n / NANO_A8_BLOCK * 4);
 }
+/* Of the whole block whose halves' sums these are. */
+static inline int32_t nano_a8_block_sum(const int16_t *halves) { return halves[0] + halves[1]; }
 
 /* n is whole blocks. Quantised blocks are rounded as the GGUF reference defines them: same bytes. */
 typedef void nano_from_float_fn(const float *x, void *y, int64_t n);

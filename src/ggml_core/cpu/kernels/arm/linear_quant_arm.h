@@ -91,8 +91,9 @@ NANO_INLINE float32x4_t nano_block_add(nano_type type, const nano_block4 *b, con
     const int8x16_t x_hi = vreinterpretq_s8_u8(vld1q_u8(x_q + 16));
     float d;
     memcpy(&d, x_d, sizeof d);
-    int32_t sum;
-    memcpy(&sum, x_sum, sizeof sum);
+    int16_t halves[2];
+    memcpy(halves, x_sum, sizeof halves);
+    const int32_t sum = nano_a8_block_sum(halves);
     const int32x4_t start = vdupq_n_s32(-nano_quant_offset(type) * sum);
     const int32x4_t dot = nano_dot(type, &b->w, x_lo, x_hi, start, n_cols);
     acc = vfmaq_f32(acc, vcvtq_f32_s32(dot), vmulq_n_f32(b->d, d));

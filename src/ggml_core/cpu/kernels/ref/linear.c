@@ -34,10 +34,10 @@ FLOAT_DOT(bf16, 2, nano_load_bf16)
         const nano_block_##name *block = (const void *)w;                    \
         const int8_t *q = nano_a8_q(x);                                      \
         const float *d = nano_a8_d(x, n);                                    \
-        const int32_t *q_sum = nano_a8_sum(x, n);                            \
+        const int16_t *q_sum = nano_a8_sum(x, n);                            \
         float sum = 0.0f;                                                    \
         for (int64_t b = 0; b < n / NANO_BLOCK; b++, q += NANO_BLOCK) {      \
-            sum += BLOCK_DOT(&block[b], q, d[b], q_sum[b]);                  \
+            sum += BLOCK_DOT(&block[b], q, d[b], nano_a8_block_sum(q_sum + 2 * b));                  \
         }                                                                    \
         return sum;                                                          \
     }

@@ -84,7 +84,7 @@ V_INLINE void multiply_panel(const format f, const nano_linear_args *a, const pa
         for (int c = 0; c < tile; c++) {
             const uint8_t *row = x + (size_t)c * a->x_stride;
             acc[c] = add_block(f, &w, nano_a8_q(row) + (from + b) * NANO_BLOCK, nano_a8_d(row, a->n)[from + b],
-                               nano_a8_sum(row, a->n)[from + b], acc[c]);
+                               nano_a8_block_sum(nano_a8_sum(row, a->n) + 2 * (from + b)), acc[c]);
         }
     }
     for (int c = 0; c < tile; c++) {
@@ -120,7 +120,7 @@ V_INLINE void stream_rows(const format f, const nano_linear_args *a, const uint8
                           int n_lanes) {
     const int8_t *q = nano_a8_q(a->x);
     const float *d = nano_a8_d(a->x, a->n);
-    const int32_t *sum = nano_a8_sum(a->x, a->n);
+    const int16_t *sum = nano_a8_sum(a->x, a->n);
     const uint8_t *next = rows[0] + V_ROWS * a->w_stride;
     vf acc = v_set_f(0.0f);
     for (int64_t b = 0; b < a->n / NANO_BLOCK; b++) {
@@ -130,7 +130,7 @@ V_INLINE void stream_rows(const format f, const nano_linear_args *a, const uint8
         }
         next += V_ROWS * f.bytes;
         unpack(f, rows, (size_t)(b * f.bytes), &w);
-        acc = add_block(f, &w, q + b * NANO_BLOCK, d[b], sum[b], acc);
+        acc = add_block(f, &w, q + b * NANO_BLOCK, d[b], nano_a8_block_sum(sum + 2 * b), acc);
     }
     v_store(y, n_lanes, acc);
 }

@@ -19,8 +19,8 @@ void nano_quantize_a8_avx2(const void *x, void *y, int64_t n) {
     const float *in = x;
     int8_t *q = y;
     float *d = (float *)(void *)(q + n);
-    int32_t *sum = (int32_t *)(void *)(d + n / NANO_A8_BLOCK);
-    for (int64_t b = 0; b < n / NANO_A8_BLOCK; b++, in += NANO_A8_BLOCK, q += NANO_A8_BLOCK) {
+    int16_t *sum = (int16_t *)(void *)(d + n / NANO_A8_BLOCK);
+    for (int64_t b = 0; b < n / NANO_A8_BLOCK; b++, in += NANO_A8_BLOCK, q += NANO_A8_BLOCK, sum += 2) {
         __m256 v[4];
         __m256i codes[4];
         __m256i bits = _mm256_setzero_si256();
@@ -33,7 +33,7 @@ void nano_quantize_a8_avx2(const void *x, void *y, int64_t n) {
         const float largest = _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(reduce(bits, 1))));
         if (!(largest >= NANO_A8_TINY && largest <= FLT_MAX)) {
             memset(q, 0, NANO_A8_BLOCK);
-            sum[b] = 0;
+            sum[0] = sum[1] = 0;
             d[b] = largest < NANO_A8_TINY ? 0.0f : largest / 127.0f;
             continue;
         }
@@ -48,7 +48,8 @@ void nano_quantize_a8_avx2(const void *x, void *y, int64_t n) {
             _mm256_packs_epi16(_mm256_packs_epi32(codes[0], codes[1]), _mm256_packs_epi32(codes[2], codes[3]));
         const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
         _mm256_storeu_si256((__m256i *)(void *)q, _mm256_permutevar8x32_epi32(packed, order));
-        sum[b] = reduce(total, 0);
+        sum[0] = (int16_t)reduce(_mm256_add_epi32(codes[0], codes[1]), 0);
+        sum[1] = (int16_t)reduce(_mm256_add_epi32(codes[2], codes[3]), 0);
         d[b] = largest / 127.0f;
     }
 }
