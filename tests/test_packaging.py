@@ -53,5 +53,5 @@ def test_commands_start(distribution: metadata.Distribution) -> None:
 
 def test_importing_the_package_is_light() -> None:
     code = "import sys, nanollm; print(*sorted({'torch', 'transformers', 'jinja2', 'rich'} & set(sys.modules)))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    out = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert out.stdout.split() == []
