@@ -1,9 +1,9 @@
 """Speed of nanollm and of llama.cpp (through llama-cpp-python, the `benchmark` extra) on the same file, in turn.
 
-Both read the same prompt and then generate; every round times one after the other, so that a drifting machine hits both.
-Prints medians in tokens a second and the median of the rounds' ratios.
+Both read the same prompt and then generate; every round times one after the other, so that a drifting machine hits
+both. Prints medians in tokens a second and the median of the rounds' ratios.
 
-    python benchmarks/compare.py /tmp/1b-q8_0.gguf --threads 2
+    python benchmarks/compare.py 1b-q8_0.gguf --threads 2
 """
 
 from __future__ import annotations
