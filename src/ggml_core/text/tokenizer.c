@@ -242,7 +242,7 @@ int32_t nano_tokenizer_find(const nano_tokenizer *t, const char *spelling, size_
 
 /* ---------------------------------------------------------------- encoding */
 
-/* Bytes of scratch a byte of text: a symbol, its place in the heap, and its spelling, where a space of one byte
+/* Bytes of scratch a byte of text: a symbol with its part of the heap, and its spelling, where a space of one byte
  * takes three. One more symbol for the space that encoding adds. */
 enum { SCRATCH_PER_BYTE = NANO_MERGER_BYTES_PER_SYMBOL + NANO_SPM_SPACE_BYTES };
 
@@ -294,15 +294,15 @@ nano_status nano_tokenizer_encode(const nano_tokenizer *t, const char *text, siz
     if (size >= NANO_TEXT_MAX) {
         return nano_fail(err, NANO_ERR_LIMIT, "text of %zu bytes, expected less than %zu", size, NANO_TEXT_MAX);
     }
-    if (scratch_size < nano_tokenizer_scratch(t, size) || (uintptr_t)scratch % sizeof(int32_t) != 0) {
+    if (scratch_size < nano_tokenizer_scratch(t, size) || (uintptr_t)scratch % sizeof(uint64_t) != 0) {
         return nano_fail(err, NANO_ERR_ARGUMENT, "scratch of %zu bytes, expected %zu, aligned", scratch_size,
                          nano_tokenizer_scratch(t, size));
     }
     const size_t n_symbols = size + 1;
     nano_encoder e = {.tokenizer = t, .ids = ids, .capacity = capacity};
-    e.merger.symbols = scratch;
-    e.merger.heap = (int32_t *)(void *)(e.merger.symbols + n_symbols);
-    e.bytes = (uint8_t *)(e.merger.heap + n_symbols);
+    e.merger.heap = scratch;
+    e.merger.symbols = (nano_symbol *)(void *)(e.merger.heap + 2 * n_symbols);
+    e.bytes = (uint8_t *)(e.merger.symbols + n_symbols);
     if (add_special && nano_tokenizer_adds_bos(t)) {
         nano_encoder_emit(&e, t->bos);
     }
