@@ -5,32 +5,32 @@
 #include "cpu/kernels/arm/math_neon.h"
 
 /* y[i] = EXPR of the vector x (and z), from a (and b). */
-#define UNARY(name, EXPR)                                               \
-    void nano_##name##_neon(const float *a, float *y, int64_t n) {      \
-        int64_t i = 0;                                                  \
-        for (; n - i >= 4; i += 4) {                                    \
-            const float32x4_t x = nano_load4(a + i);                    \
-            vst1q_f32(y + i, EXPR);                                     \
-        }                                                               \
-        if (i < n) {                                                    \
-            const float32x4_t x = nano_load_part(a + i, n - i, 0.0f);   \
-            nano_store_part(y + i, EXPR, n - i);                        \
-        }                                                               \
+#define UNARY(name, EXPR)                                             \
+    void nano_##name##_neon(const float *a, float *y, int64_t n) {    \
+        int64_t i = 0;                                                \
+        for (; n - i >= 4; i += 4) {                                  \
+            const float32x4_t x = nano_load4(a + i);                  \
+            vst1q_f32(y + i, EXPR);                                   \
+        }                                                             \
+        if (i < n) {                                                  \
+            const float32x4_t x = nano_load_part(a + i, n - i, 0.0f); \
+            nano_store_part(y + i, EXPR, n - i);                      \
+        }                                                             \
     }
 
-#define BINARY(name, EXPR)                                                             \
-    void nano_##name##_neon(const float *a, const float *b, float *y, int64_t n) {     \
-        int64_t i = 0;                                                                 \
-        for (; n - i >= 4; i += 4) {                                                   \
-            const float32x4_t x = nano_load4(a + i);                                   \
-            const float32x4_t z = nano_load4(b + i);                                   \
-            vst1q_f32(y + i, EXPR);                                                    \
-        }                                                                              \
-        if (i < n) {                                                                   \
-            const float32x4_t x = nano_load_part(a + i, n - i, 0.0f);                  \
-            const float32x4_t z = nano_load_part(b + i, n - i, 0.0f);                  \
-            nano_store_part(y + i, EXPR, n - i);                                       \
-        }                                                                              \
+#define BINARY(name, EXPR)                                                         \
+    void nano_##name##_neon(const float *a, const float *b, float *y, int64_t n) { \
+        int64_t i = 0;                                                             \
+        for (; n - i >= 4; i += 4) {                                               \
+            const float32x4_t x = nano_load4(a + i);                               \
+            const float32x4_t z = nano_load4(b + i);                               \
+            vst1q_f32(y + i, EXPR);                                                \
+        }                                                                          \
+        if (i < n) {                                                               \
+            const float32x4_t x = nano_load_part(a + i, n - i, 0.0f);              \
+            const float32x4_t z = nano_load_part(b + i, n - i, 0.0f);              \
+            nano_store_part(y + i, EXPR, n - i);                                   \
+        }                                                                          \
     }
 
 NANO_INLINE float32x4_t nano_gelu4(float32x4_t x) {

@@ -1,5 +1,5 @@
 /*
- * attention's value sum: 16 or 4 elements of 4 columns, or 32 of one, stay in registers while the rows go by. An
+ * attention's value sum: 16 elements of 4 columns, or 32 or 4 of one, stay in registers while the rows go by. An
  * element is a chain of fused multiply-adds in the order of the rows, whatever the tile.
  */
 #include "cpu/kernels/arm/common_arm.h"
