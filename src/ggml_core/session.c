@@ -40,11 +40,17 @@ static void resolve(nano_operand *o, uint8_t *base, const nano_session *s) {
         case NANO_REGION_CACHE: o->data = base + l->cache + o->offset; break;
         case NANO_REGION_ARENA: o->data = base + l->arena + o->offset; break;
         case NANO_REGION_OUTPUT: o->data = base + l->outputs + o->offset; break;
+        case NANO_REGION_IMPORTANCE: o->data = base + l->importance + o->offset; break;
     }
 }
 
 static uint64_t region_start(const nano_layout *l, nano_region region) {
-    return region == NANO_REGION_CACHE ? l->cache : region == NANO_REGION_OUTPUT ? l->outputs : l->arena;
+    switch (region) {
+        case NANO_REGION_CACHE: return l->cache;
+        case NANO_REGION_OUTPUT: return l->outputs;
+        case NANO_REGION_IMPORTANCE: return l->importance;
+        default: return l->arena;
+    }
 }
 
 nano_status nano_session_create(const nano_plan *plan, nano_session **out, nano_error *err) {
@@ -195,6 +201,25 @@ nano_status nano_session_eval(nano_session *session, int32_t n_tokens, const int
 float *nano_session_logits(nano_session *session, int32_t *n_rows) {
     *n_rows = session->step.n_wanted;
     return session->logits;
+}
+
+nano_status nano_session_importance(const nano_session *session, const char *weight, const double **sums, int64_t *n,
+                                    int64_t *n_rows, nano_error *err) {
+    const nano_plan *plan = &session->plan;
+    if (!plan->limits.importance) {
+        return nano_fail(err, NANO_ERR_ARGUMENT, "importance: the plan's limits did not ask for it");
+    }
+    for (int32_t i = 0; i < plan->n_nodes; i++) {
+        const nano_node *node = &plan->nodes[i];
+        if (node->op == NANO_OP_IMPORTANCE && strcmp(node->weight, weight) == 0) {
+            const double *found = (const double *)(const void *)node->out_data;
+            *sums = found + 1;
+            *n = node->out.ne[0];
+            *n_rows = (int64_t)found[0];
+            return NANO_OK;
+        }
+    }
+    return nano_fail(err, NANO_ERR_NOT_FOUND, "importance: no linear reads a weight %s", weight);
 }
 
 void nano_session_cancel(nano_session *session) { nano_atomic_store(&session->cancel, 1); }

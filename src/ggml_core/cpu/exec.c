@@ -20,9 +20,14 @@ static const op_row table[] = {
 };
 
 static const op_row quantize_row = {nano_units_quantize, nano_forward_quantize};
+static const op_row importance_row = {nano_units_importance, nano_forward_importance};
 
 static const op_row *row_of(const nano_node *node) {
-    return node->op == NANO_OP_QUANTIZE ? &quantize_row : &table[node->op];
+    switch (node->op) {
+        case NANO_OP_QUANTIZE: return &quantize_row;
+        case NANO_OP_IMPORTANCE: return &importance_row;
+        default: return &table[node->op];
+    }
 }
 
 static int64_t chunk_units(const nano_step *step, int64_t units) {

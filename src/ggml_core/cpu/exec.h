@@ -46,6 +46,8 @@ typedef void nano_forward_fn(const nano_step *step, const nano_node *node, int64
 #undef NANO_OP
 nano_units_fn nano_units_quantize;
 nano_forward_fn nano_forward_quantize;
+nano_units_fn nano_units_importance;
+nano_forward_fn nano_forward_importance;
 
 /* Bytes of working space a thread needs for this attention node. */
 size_t nano_attention_scratch(const nano_node *node);

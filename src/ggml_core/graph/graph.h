@@ -9,7 +9,9 @@ typedef enum nano_op {
 #define NANO_OP(NAME, name, number, min_src, max_src, n_ints, n_floats) NANO_OP_##NAME = number,
 #include "graph/ops.inc"
 #undef NANO_OP
-    NANO_OP_QUANTIZE = 1000 /* the planner's own: an activation turned into a linear's activation format */
+    /* The planner's own. */
+    NANO_OP_QUANTIZE = 1000,  /* an activation turned into a linear's activation format */
+    NANO_OP_IMPORTANCE = 1001 /* squares of a linear's input added up, by column */
 } nano_op;
 
 typedef enum nano_storage {

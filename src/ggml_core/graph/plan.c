@@ -8,9 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* While planning, a value is a graph tensor or, after those, an activation in a linear's activation format. */
+/* While planning, a value is a graph tensor or, after those, an activation in a linear's activation format or the sums
+ * of importance of a linear's weight. */
 typedef struct value {
-    int32_t source; /* of a quantised value: the graph tensor it was made from; else -1 */
+    int32_t source;     /* of what the planner added: the graph tensor it belongs to; else -1 */
+    nano_region region; /* of what the planner added */
     nano_type type;
     int64_t rows; /* as nano_operand's */
     uint64_t row_bytes;
@@ -22,7 +24,7 @@ typedef struct value {
 
 typedef struct lowered {
     nano_op op;
-    int32_t tensor; /* the graph's, for parameters; -1 for QUANTIZE */
+    int32_t tensor; /* the graph's, for parameters; -1 for the planner's own */
     int32_t out;    /* values */
     int32_t src[NANO_MAX_SRC];
     int32_t stage;
@@ -40,6 +42,7 @@ typedef struct planner {
     int32_t n_stages;
     uint64_t arena_bytes;
     uint64_t cache_bytes;
+    uint64_t importance_bytes;
 } planner;
 
 /* ---------------------------------------------------------------- lowering */
@@ -98,6 +101,7 @@ static int32_t quantised(planner *p, int32_t x, nano_type format) {
     const nano_type_traits *traits = nano_type_find(format);
     value *v = &p->values[p->n_values];
     v->source = x;
+    v->region = NANO_REGION_ARENA;
     v->type = format;
     v->rows = nano_tensor_rows_dim(&p->graph->tensors[x]);
     /* Rows start on cache lines, so that kernels may load them in whole vectors. */
@@ -108,6 +112,28 @@ static int32_t quantised(planner *p, int32_t x, nano_type format) {
     return p->n_values++;
 }
 
+/* Adds up the squares of `x` for `weight`, in the same sums for every linear that reads it. */
+static void sum_importance(planner *p, int32_t x, int32_t weight) {
+    int32_t sums = p->graph->n_tensors;
+    while (sums < p->n_values &&
+           (p->values[sums].source != weight || p->values[sums].region != NANO_REGION_IMPORTANCE)) {
+        sums++;
+    }
+    if (sums == p->n_values) {
+        value *v = &p->values[p->n_values++];
+        v->source = weight;
+        v->region = NANO_REGION_IMPORTANCE;
+        v->type = NANO_TYPE_F64;
+        v->rows = 1;
+        v->row_bytes = (uint64_t)(1 + p->graph->tensors[weight].ne[0]) * sizeof(double);
+        v->offset = p->importance_bytes;
+        v->first = v->last = -1;
+        p->importance_bytes += v->row_bytes;
+    }
+    lowered *node = &p->nodes[p->n_nodes++];
+    *node = (lowered){.op = NANO_OP_IMPORTANCE, .tensor = -1, .out = sums, .src = {x, weight, -1, -1}};
+}
+
 static void lower(planner *p) {
     for (int32_t i = 0; i < p->graph->n_tensors; i++) {
         const nano_tensor *t = &p->graph->tensors[i];
@@ -116,6 +142,9 @@ static void lower(planner *p) {
         }
         lowered node = {.op = t->op, .tensor = i, .out = i};
         memcpy(node.src, t->src, sizeof node.src);
+        if (t->op == NANO_OP_LINEAR && p->plan->limits.importance) {
+            sum_importance(p, t->src[0], t->src[1]);
+        }
         if (t->op == NANO_OP_LINEAR) {
             nano_type format = nano_type_find(p->model->weights[t->src[1]]->type)->activation;
             if (format != NANO_TYPE_F32) {
@@ -162,7 +191,7 @@ static void assign_stages(planner *p, int32_t *written, int32_t *reading) {
 
 static bool in_arena(const planner *p, int32_t v) {
     if (v >= p->graph->n_tensors) {
-        return true;
+        return p->values[v].region == NANO_REGION_ARENA;
     }
     return p->graph->tensors[v].storage == NANO_STORE_TEMP && v != p->graph->output;
 }
@@ -285,7 +314,7 @@ static nano_operand operand(const planner *p, int32_t v) {
     o.ne[0] = shape->ne[0];
     o.ne[1] = shape->n_dims == 3 ? shape->ne[1] : 1;
     if (!is_graph) {
-        o.region = NANO_REGION_ARENA;
+        o.region = memory->region;
         return o;
     }
     const nano_tensor *t = &p->graph->tensors[root];
@@ -325,6 +354,9 @@ static uint64_t emit_nodes(planner *p) {
         }
         if (from->tensor >= 0) {
             node->params = p->graph->tensors[from->tensor].params;
+        }
+        if (from->op == NANO_OP_IMPORTANCE) {
+            node->weight = p->graph->tensors[from->src[1]].name;
         }
         if (from->op == NANO_OP_ATTENTION) {
             uint64_t needed = nano_attention_scratch(node);
@@ -369,6 +401,7 @@ static nano_status lay_out(planner *p, uint64_t scratch) {
               add_part(&at, &l->pool, 1, nano_pool_bytes(limits->n_threads)) &&
               add_part(&at, &l->cache, 1, p->cache_bytes) && add_part(&at, &l->arena, 1, p->arena_bytes) &&
               add_part(&at, &l->outputs, (uint64_t)limits->n_outputs * (uint64_t)p->model->n_vocab, sizeof(float)) &&
+              add_part(&at, &l->importance, 1, p->importance_bytes) &&
               add_part(&at, &l->scratch, (uint64_t)limits->n_threads, l->scratch_stride) &&
               nano_align_u64(at, nano_page_size(), &l->total);
     if (!ok || l->total > SIZE_MAX / 2) {
@@ -409,7 +442,8 @@ nano_limits nano_limits_default(void) {
                          .n_threads = 0,
                          .type_k = NANO_TYPE_F16,
                          .type_v = NANO_TYPE_F16,
-                         .deterministic = false};
+                         .deterministic = false,
+                         .importance = false};
 }
 
 static bool is_cache_type(nano_type type) { return type == NANO_TYPE_F16 || type == NANO_TYPE_F32; }
@@ -440,8 +474,8 @@ static nano_status resolve_limits(const nano_model *model, nano_limits *l, nano_
 nano_status nano_plan_create(const nano_model *model, const nano_limits *limits, nano_plan **out, nano_error *err) {
     nano_limits resolved = *limits;
     NANO_TRY(resolve_limits(model, &resolved, err));
-    /* Every linear may add one quantised value and one node. */
-    size_t n = (size_t)model->graph->n_tensors * 2 + 2;
+    /* Every linear may add a quantised value, sums of importance, and a node for each. */
+    size_t n = (size_t)model->graph->n_tensors * 3 + 2;
     nano_plan *plan = calloc(1, sizeof *plan);
     value *values = calloc(n, sizeof *values);
     lowered *nodes = calloc(n, sizeof *nodes);

@@ -11,7 +11,7 @@
  *   session | nodes | stages, counters | inputs, slots, tiles | pool      bookkeeping
  *   K and V of every layer                                                cache
  *   temporaries                                                           activations
- *   logits (n_outputs, n_vocab)                                           outputs
+ *   logits (n_outputs, n_vocab); sums of importance                       outputs
  *   n_threads working spaces                                              scratch
  */
 #ifndef NANO_GRAPH_PLAN_H
@@ -26,7 +26,8 @@ typedef enum nano_region {
     NANO_REGION_INPUT,
     NANO_REGION_CACHE,
     NANO_REGION_ARENA,
-    NANO_REGION_OUTPUT
+    NANO_REGION_OUTPUT,
+    NANO_REGION_IMPORTANCE /* f64: how many rows, then a sum of squares for each column */
 } nano_region;
 
 typedef struct nano_operand {
@@ -45,6 +46,7 @@ typedef struct nano_node {
     uint8_t *out_data; /* out.data, to write to */
     nano_operand src[NANO_MAX_SRC];
     nano_params params;
+    const char *weight; /* IMPORTANCE: the weight's name, the graph's; else NULL */
 } nano_node;
 
 /* Tokens of one step that follow each other in one slot. */
@@ -62,7 +64,7 @@ enum { NANO_TILE_TOKENS = 32, NANO_KV_BLOCK = 64 };
 /* Offsets into the one allocation. */
 typedef struct nano_layout {
     uint64_t session, nodes, stages, counters, tokens, positions, wanted, slots, n_past, advance, tiles, pool;
-    uint64_t cache, arena, outputs, scratch, total;
+    uint64_t cache, arena, outputs, importance, scratch, total;
     uint64_t scratch_stride; /* a thread's working space */
 } nano_layout;
 

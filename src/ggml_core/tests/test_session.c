@@ -283,6 +283,39 @@ static void test_errors(const tiny_model *m) {
     CHECK_FAILS(NANO_ERR_MEMORY, "limits", nano_plan_create(m->model, &l, &plan, &check_error));
 }
 
+/* Sums of squares of what the first layer's Q and the output matrix read, against the plain computation. */
+static void test_importance(const tiny_model *m) {
+    nano_limits l = limits_of(2, 32, 1);
+    const double *sums = NULL;
+    int64_t n = 0, n_rows = 0;
+    nano_session *s = tiny_session(m, l);
+    CHECK_FAILS(NANO_ERR_ARGUMENT, "did not ask",
+                nano_session_importance(s, "blk.0.attn_q.weight", &sums, &n, &n_rows, &check_error));
+    nano_session_free(s);
+    l.importance = true;
+    l.type_k = l.type_v = nano_type_from_name("F32"); /* as the run before */
+    s = tiny_session(m, l);
+    run(s, 32, 0, again);
+    same_bits("any", "F32", "importance", 1);
+    CHECK_FAILS(NANO_ERR_NOT_FOUND, "output_norm",
+                nano_session_importance(s, "output_norm.weight", &sums, &n, &n_rows, &check_error));
+    CHECK_OK(nano_session_importance(s, "token_embd.weight", &sums, &n, &n_rows, &check_error));
+    CHECK(n == TINY_EMBD && n_rows == N_TOKENS);
+    CHECK_OK(nano_session_importance(s, "blk.0.attn_q.weight", &sums, &n, &n_rows, &check_error));
+    CHECK(n == TINY_EMBD && n_rows == N_TOKENS);
+    double expected[TINY_EMBD] = {0}, h[TINY_EMBD];
+    for (int t = 0; t < N_TOKENS; t++) {
+        ref_norm(2, &ref_weights[0][tokens[t] * TINY_EMBD], h);
+        for (int i = 0; i < TINY_EMBD; i++) {
+            expected[i] += h[i] * h[i];
+        }
+    }
+    for (int i = 0; i < TINY_EMBD; i++) {
+        CHECK(fabs(sums[i] - expected[i]) <= 1e-5 * expected[i]);
+    }
+    nano_session_free(s);
+}
+
 static void test_fit(const tiny_model *m) {
     nano_limits l = limits_of(1, 8, 1);
     nano_plan *plan = NULL;
@@ -335,6 +368,7 @@ int main(void) {
         }
         if (t == 0) {
             test_errors(&m);
+            test_importance(&m);
             test_fit(&m);
         }
         tiny_model_close(&m);

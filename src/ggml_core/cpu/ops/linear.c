@@ -63,3 +63,25 @@ void nano_forward_quantize(const nano_step *step, const nano_node *node, int64_t
         convert(nano_row(&node->src[0], i), node->out_data + (size_t)i * node->out.row_bytes, node->out.ne[0]);
     }
 }
+
+/* Columns by the piece: a unit's sums stay in the first-level cache while all rows pass. */
+enum { UNIT_COLUMNS = 256 };
+
+int64_t nano_units_importance(const nano_step *step, const nano_node *node) {
+    return nano_step_rows(step, &node->src[0]) == 0 ? 0 : (node->out.ne[0] + UNIT_COLUMNS - 1) / UNIT_COLUMNS;
+}
+
+void nano_forward_importance(const nano_step *step, const nano_node *node, int64_t first, int64_t last, int thread) {
+    (void)thread;
+    double *sums = (double *)(void *)node->out_data;
+    int64_t n_rows = nano_step_rows(step, &node->src[0]), end = nano_min_i64(last * UNIT_COLUMNS, node->out.ne[0]);
+    if (first == 0) {
+        sums[0] += (double)n_rows;
+    }
+    for (int64_t r = 0; r < n_rows; r++) {
+        const float *x = nano_row(&node->src[0], r);
+        for (int64_t i = first * UNIT_COLUMNS; i < end; i++) {
+            sums[1 + i] += (double)x[i] * (double)x[i];
+        }
+    }
+}
