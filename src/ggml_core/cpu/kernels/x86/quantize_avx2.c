@@ -41,8 +41,6 @@ void nano_quantize_a8_avx2(const void *x, void *y, int64_t n) {
         for (int i = 0; i < 4; i++) {
             codes[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
         }
-        const __m256i total =
-            _mm256_add_epi32(_mm256_add_epi32(codes[0], codes[1]), _mm256_add_epi32(codes[2], codes[3]));
         /* packing works on 128-bit halves: the dwords come out in the order 0 2 4 6 1 3 5 7 */
         const __m256i packed =
             _mm256_packs_epi16(_mm256_packs_epi32(codes[0], codes[1]), _mm256_packs_epi32(codes[2], codes[3]));
