@@ -38,7 +38,7 @@ const char *nano_type_name(nano_type type) {
 /* Without the locale that tolower obeys. */
 static char upper(char c) { return c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c; }
 
-static bool same_name(const char *a, const char *b) {
+bool nano_same_name(const char *a, const char *b) {
     while (*a != '\0' && upper(*a) == upper(*b)) {
         a++;
         b++;
@@ -48,7 +48,7 @@ static bool same_name(const char *a, const char *b) {
 
 nano_type nano_type_from_name(const char *name) {
     for (int i = 0; name != NULL && i < N_TYPES; i++) {
-        if (same_name(type_table[i].name, name)) {
+        if (nano_same_name(type_table[i].name, name)) {
             return type_table[i].type;
         }
     }

@@ -65,4 +65,7 @@ typedef struct nano_type_traits {
 /* NULL when unknown. NANO_TYPE_A8 is known here, though not to the public functions. */
 const nano_type_traits *nano_type_find(nano_type type);
 
+/* Equal but for the case of ASCII letters. */
+bool nano_same_name(const char *a, const char *b);
+
 #endif
