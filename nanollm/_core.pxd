@@ -25,6 +25,9 @@ cdef extern from "ggml_core.h" nogil:
     size_t nano_type_row_bytes(nano_type type, int64_t n)
     nano_status nano_type_from_float(nano_type type, const float *x, void *y, int64_t n, nano_error *err)
     nano_status nano_type_to_float(nano_type type, const void *x, float *y, int64_t n, nano_error *err)
+    nano_status nano_type_quantize(
+        nano_type type, const float *x, const float *importance, void *y, int64_t n_rows, int64_t n_per_row,
+        nano_error *err)
 
     # GGUF
 
@@ -135,6 +138,7 @@ cdef extern from "ggml_core.h" nogil:
         nano_type type_k
         nano_type type_v
         bint deterministic
+        bint importance
 
     ctypedef struct nano_memory:
         uint64_t weights
@@ -176,6 +180,9 @@ cdef extern from "ggml_core.h" nogil:
     nano_status nano_session_truncate(nano_session *session, int32_t slot, int32_t n_past, nano_error *err)
     nano_status nano_session_copy_slot(
         nano_session *session, int32_t source, int32_t target, int32_t n_past, nano_error *err)
+    nano_status nano_session_importance(
+        const nano_session *session, const char *weight, const double **sums, int64_t *n, int64_t *n_rows,
+        nano_error *err)
     void nano_session_cancel(nano_session *session)
     const char *nano_cpu_level()
     const char *nano_cpu_levels()

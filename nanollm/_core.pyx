@@ -239,6 +239,30 @@ def to_float(type, data, n):
     return target
 
 
+def quantize(type, x, importance=None):
+    cdef nano_error err
+    cdef nano_status status
+    cdef nano_type t = _type(type)
+    cdef _Input weights
+    cdef const float *p_weights = NULL
+    source = np.ascontiguousarray(x, dtype=np.float32)
+    if source.ndim != 2:
+        raise ArgumentError(f"expected rows, found shape {source.shape}")
+    cdef int64_t n_rows = source.shape[0], n_per_row = source.shape[1]
+    if importance is not None:
+        columns = _flat(importance, _FLOAT32)
+        if columns.size != n_per_row:
+            raise ArgumentError(f"{n_per_row} columns, but importance has {columns.size}")
+        weights = _Input(columns)
+        p_weights = <const float *>weights.view.buf
+    target = np.empty((n_rows, _bytes_for(t, n_per_row)), dtype=np.uint8)
+    cdef _Input a = _Input(source), b = _Input(target, True)
+    with nogil:
+        status = nano_type_quantize(t, <const float *>a.view.buf, p_weights, b.view.buf, n_rows, n_per_row, &err)
+    _check(status, &err)
+    return target
+
+
 # ------------------------------------------------------------------ system
 
 def memory_available():
@@ -417,8 +441,6 @@ cdef class Gguf:
 
     def tensor_data(self, name):
         cdef const nano_gguf_tensor *tensor = self.find_tensor(name)
-        if tensor.data == NULL:
-            raise NotFoundError(f"{self.path}: tensor {name!r} has no data in this file")
         cdef _View view = _View()
         view.owner = self.handle
         view.data = <void *>tensor.data
@@ -697,7 +719,8 @@ cdef class CoreModel:
 
 cdef object _limits_from_c(nano_limits c):
     return Limits(n_ctx=c.n_ctx, n_batch=c.n_batch, n_slots=c.n_slots, n_outputs=c.n_outputs, n_threads=c.n_threads,
-                  type_k=_type_str(c.type_k), type_v=_type_str(c.type_v), deterministic=c.deterministic)
+                  type_k=_type_str(c.type_k), type_v=_type_str(c.type_v), deterministic=c.deterministic,
+                  importance=c.importance)
 
 
 cdef nano_limits _limits_to_c(limits) except *:
@@ -711,6 +734,7 @@ cdef nano_limits _limits_to_c(limits) except *:
         c.type_k = _type(limits.type_k)
         c.type_v = _type(limits.type_v)
         c.deterministic = limits.deterministic
+        c.importance = limits.importance
     return c
 
 
@@ -870,6 +894,23 @@ cdef class Session:
             status = nano_session_copy_slot(handle.p, c_source, c_target, c_n_past, &err)
         handle.busy = False
         _check(status, &err)
+
+    def importance(self, weight):
+        cdef nano_error err
+        cdef const double *sums = NULL
+        cdef int64_t n = 0, n_rows = 0
+        cdef bytes name = _name(weight)
+        cdef _Session handle = self.get_idle()
+        _check(nano_session_importance(handle.p, name, &sums, &n, &n_rows, &err), &err)
+        cdef _View view = _View()
+        view.owner = handle
+        view.data = <void *>sums
+        view.format = b"d"
+        view.readonly = True
+        view.ndim = 1
+        view.itemsize = view.strides[0] = sizeof(double)
+        view.shape[0] = n
+        return np.array(view), n_rows
 
     def cancel(self):
         if self.handle is not None:

@@ -38,6 +38,8 @@ class Limits:
     """Type of the value cache: F16 or F32."""
     deterministic: bool
     """Prompts add up in the decode kernels' order."""
+    importance: bool = False
+    """Keep the sums that `Session.importance` hands out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,6 +210,23 @@ def test_slots(session: Session) -> None:
         session.copy_slot(0, 1, 4)
 
 
+def test_importance_is_the_sum_of_squares(tiny: Path) -> None:
+    session = Session(load(tiny, importance=True))
+    session.eval([1, 2, 3])
+    sums, n_rows = session.importance("blk.0.attn_q.weight")
+    assert (sums.shape, sums.dtype, n_rows) == ((32,), np.float64, 3)
+    assert (sums > 0).all()
+    before = sums.copy()
+    session.eval([4])
+    np.testing.assert_array_equal(sums, before)  # a copy, not a view
+    with pytest.raises(NotFoundError):
+        session.importance("no such weight")
+    plain = Session(load(tiny))
+    plain.eval([1])
+    with pytest.raises(ArgumentError):
+        plain.importance("blk.0.attn_q.weight")
+
+
 def test_plans_tell_their_limits_and_bytes(tiny: Path) -> None:
     plan = load(tiny, n_batch=32, type_k="F32", deterministic=True)
     assert plan.limits == replace(
@@ -287,8 +304,23 @@ def test_types_convert() -> None:
     np.testing.assert_allclose(_core.to_float("Q8_0", _core.from_float("Q8_0", x), 64), x, atol=3 / 127 / 2 * 1.01)
 
 
+def test_quantize_takes_rows_and_importances() -> None:
+    x = np.random.default_rng(1).normal(size=(3, 64)).astype(np.float32)
+    assert _core.quantize("Q8_0", x).shape == (3, 68)
+    np.testing.assert_array_equal(_core.quantize("F32", x).view(np.float32), x)
+    first = np.zeros(64, np.float32)
+    first[:8] = 1
+    weighed = _core.to_float("Q4_0", _core.quantize("Q4_0", x, first), x.size).reshape(x.shape)
+    plain = _core.to_float("Q4_0", _core.quantize("Q4_0", x), x.size).reshape(x.shape)
+    assert np.square(weighed - x)[:, :8].sum() <= np.square(plain - x)[:, :8].sum()
+
+
 def test_bad_conversions_are_argument_errors() -> None:
     calls: list[Callable[[], object]] = [
+        lambda: _core.quantize("Q8_0", np.zeros(32)),
+        lambda: _core.quantize("Q8_0", np.zeros((2, 33))),
+        lambda: _core.quantize("Q8_0", np.zeros((2, 32)), np.ones(31)),
+        lambda: _core.quantize("Q4_0", np.zeros((2, 32)), -np.ones(32)),
         lambda: _core.type_from_name("Q9_9"),
         lambda: _core.type_name(12345),
         lambda: _core.from_float("Q8_0", np.zeros(31)),
