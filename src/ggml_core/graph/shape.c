@@ -193,11 +193,18 @@ static nano_status shape_kv_write(const nano_graph *graph, nano_tensor *t, nano_
     return NANO_OK;
 }
 
+/* So that what a head needs, times the heads, is far from overflowing. */
+enum { NANO_MAX_HEADS = 1 << 16 };
+
 static nano_status shape_attention(const nano_graph *graph, nano_tensor *t, nano_error *err) {
     const nano_tensor *q = source(graph, t, 0);
     const nano_tensor *k = cache_of(graph, source(graph, t, 1)), *v = cache_of(graph, source(graph, t, 2));
     if (!is_heads(q) || k == NULL || v == NULL) {
         return refuse(err, "attention", "q (T, n_head, head_dim) and two caches");
+    }
+    if (q->ne[1] > NANO_MAX_HEADS) {
+        return nano_fail(err, NANO_ERR_SHAPE, "attention: q has %lld heads, expected at most %d", (long long)q->ne[1],
+                         (int)NANO_MAX_HEADS);
     }
     if (k->ne[0] != q->ne[0] || k->ne[1] != v->ne[1] || q->ne[1] % k->ne[1] != 0) {
         return nano_fail(err, NANO_ERR_SHAPE,

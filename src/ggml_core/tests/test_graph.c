@@ -82,6 +82,20 @@ static void test_shape_rules(void) {
     nano_graph_free(l.g);
 }
 
+/* A row of 2^32 heads with values of 2^32 elements each: counted naively, no bytes at all. */
+static void test_head_limit(void) {
+    leaves l = make_leaves();
+    int64_t wide[2] = {64, (int64_t)1 << 32}, heads[4] = {0, 2, 1, (int64_t)1 << 32};
+    int32_t w = -1, x = -1, k = -1, v = -1;
+    CHECK_OK(nano_graph_weight(l.g, "wide", 2, wide, &w, &check_error));
+    x = tiny_op(l.g, "linear", l.x, w, -1);
+    CHECK_OK(nano_graph_op(l.g, "view", 1, &x, 4, heads, 0, NULL, &x, &check_error));
+    CHECK_OK(nano_graph_cache(l.g, 2, 1, 1, &k, &check_error));
+    CHECK_OK(nano_graph_cache(l.g, 3, 1, (int64_t)1 << 32, &v, &check_error));
+    refused(&l, NANO_ERR_SHAPE, "4294967296 heads", "attention", x, k, v, 0, 0);
+    nano_graph_free(l.g);
+}
+
 static void test_round_trip(void) {
     nano_graph *g = tiny_graph(), *back = NULL;
     static uint8_t bytes[16384], second[16384];
@@ -209,6 +223,7 @@ static void test_plan(const tiny_model *m, int32_t n_batch, int32_t n_outputs) {
 
 int main(void) {
     test_shape_rules();
+    test_head_limit();
     test_round_trip();
     static const char *const types[] = {"F32", "Q4_0"};
     for (int i = 0; i < 2; i++) {
