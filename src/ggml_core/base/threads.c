@@ -89,7 +89,7 @@ static void *worker_main(void *p) {
     int32_t seen = 0;
     for (;;) {
         wait_past(pool, &pool->work, seen);
-        seen++;
+        seen = nano_atomic_load(&pool->work.value); /* one more: the next waits for this thread */
         if (pool->fn == NULL) {
             return NULL;
         }
