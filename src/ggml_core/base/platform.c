@@ -209,15 +209,18 @@ static bool read_u64(const char *path, uint64_t *out) {
     return true;
 }
 
-/* The number after `key` (as "VmHWM:") in a /proc file, in bytes. */
-static uint64_t proc_kib(const char *path, const char *key) {
+/* The number after `key` (as "VmHWM:") in a file of the system's; 0 when there is none. */
+static uint64_t number_after(const char *path, const char *key) {
     char text[8192];
     if (!read_text(path, text, sizeof text)) {
         return 0;
     }
     const char *at = strstr(text, key);
-    return at == NULL ? 0 : strtoull(at + strlen(key), NULL, 10) * 1024;
+    return at == NULL ? 0 : strtoull(at + strlen(key), NULL, 10);
 }
+
+/* The same where it is in KiB, in bytes. */
+static uint64_t proc_kib(const char *path, const char *key) { return number_after(path, key) * 1024; }
 
 static void lower_to(uint64_t *value, uint64_t limit, uint64_t used) {
     uint64_t left = limit > used ? limit - used : 0;
@@ -226,19 +229,29 @@ static void lower_to(uint64_t *value, uint64_t limit, uint64_t used) {
     }
 }
 
+/* What a control group's limit leaves. The files it has in the page cache count as used there, yet give way. */
+static void lower_to_group(uint64_t *available) {
+    uint64_t limit = 0, used = 0, files = 0;
+    if (read_u64("/sys/fs/cgroup/memory.max", &limit) && read_u64("/sys/fs/cgroup/memory.current", &used)) {
+        files = number_after("/sys/fs/cgroup/memory.stat", "\nactive_file ") +
+                number_after("/sys/fs/cgroup/memory.stat", "\ninactive_file ");
+    } else if (read_u64("/sys/fs/cgroup/memory/memory.limit_in_bytes", &limit) &&
+               read_u64("/sys/fs/cgroup/memory/memory.usage_in_bytes", &used)) {
+        files = number_after("/sys/fs/cgroup/memory/memory.stat", "\ntotal_active_file ") +
+                number_after("/sys/fs/cgroup/memory/memory.stat", "\ntotal_inactive_file ");
+    } else {
+        return;
+    }
+    lower_to(available, limit, used > files ? used - files : 0);
+}
+
 uint64_t nano_memory_available(void) {
     uint64_t available = proc_kib("/proc/meminfo", "MemAvailable:");
     if (available == 0) {
         long pages = sysconf(_SC_PHYS_PAGES);
         available = pages > 0 ? (uint64_t)pages * nano_page_size() : UINT64_MAX;
     }
-    uint64_t limit = 0, used = 0;
-    if (read_u64("/sys/fs/cgroup/memory.max", &limit) && read_u64("/sys/fs/cgroup/memory.current", &used)) {
-        lower_to(&available, limit, used);
-    } else if (read_u64("/sys/fs/cgroup/memory/memory.limit_in_bytes", &limit) &&
-               read_u64("/sys/fs/cgroup/memory/memory.usage_in_bytes", &used)) {
-        lower_to(&available, limit, used);
-    }
+    lower_to_group(&available);
     struct rlimit r;
     if (getrlimit(RLIMIT_AS, &r) == 0 && r.rlim_cur != RLIM_INFINITY) {
         lower_to(&available, (uint64_t)r.rlim_cur, proc_kib("/proc/self/status", "VmSize:"));
@@ -260,11 +273,15 @@ static uint64_t core_speed(int core) {
     return read_u64(path, &speed) ? speed : 0;
 }
 
-/* Counts a core only when it is the first of its hyper-threads. */
-static bool is_first_sibling(int core) {
+/* Counts a core only when it is the first of its hyper-threads, or the first is not ours. */
+static bool is_first_sibling(int core, const cpu_set_t *ours) {
     char path[96], text[64];
     (void)snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", core);
-    return !read_text(path, text, sizeof text) || strtol(text, NULL, 10) == core;
+    if (!read_text(path, text, sizeof text)) {
+        return true;
+    }
+    long first = strtol(text, NULL, 10);
+    return first == core || first < 0 || first >= CPU_SETSIZE || !CPU_ISSET((size_t)first, ours);
 }
 
 int32_t nano_cpu_default_threads(void) {
@@ -283,7 +300,7 @@ int32_t nano_cpu_default_threads(void) {
     int32_t n = 0;
     for (int i = 0; i < CPU_SETSIZE; i++) {
         /* Big and prime cores count, little ones (usually below 70 % of the best) do not. */
-        if (CPU_ISSET(i, &set) && is_first_sibling(i) && core_speed(i) * 10 >= fastest * 7) {
+        if (CPU_ISSET(i, &set) && is_first_sibling(i, &set) && core_speed(i) * 10 >= fastest * 7) {
             n++;
         }
     }
