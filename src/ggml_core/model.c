@@ -8,7 +8,7 @@
 
 static const char *shape_text(const int64_t *ne, char *text, size_t size) {
     (void)snprintf(text, size, "(%lld, %lld, %lld, %lld)", (long long)ne[3], (long long)ne[2], (long long)ne[1],
-                      (long long)ne[0]);
+                   (long long)ne[0]);
     return text;
 }
 

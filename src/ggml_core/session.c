@@ -146,8 +146,8 @@ static nano_status check_wanted(nano_session *s, int32_t n_tokens, const uint8_t
     for (int32_t i = 0; i < n_tokens; i++) {
         if (wanted == NULL ? i == n_tokens - 1 : wanted[i] != 0) {
             if (n == s->plan.limits.n_outputs) {
-                return nano_fail(err, NANO_ERR_LIMIT, "eval: logits wanted of more than %d tokens, the plan's n_outputs",
-                                 (int)n);
+                return nano_fail(err, NANO_ERR_LIMIT,
+                                 "eval: logits wanted of more than %d tokens, the plan's n_outputs", (int)n);
             }
             s->wanted[n++] = i;
         }

@@ -10,12 +10,12 @@
 nano_status nano_fail(nano_error *err, nano_status status, const char *format, ...) NANO_PRINTF(3, 4);
 
 /* Passes a failure on: `NANO_TRY(nano_gguf_open(path, &g, err));` */
-#define NANO_TRY(call)                        \
-    do {                                      \
+#define NANO_TRY(call)                         \
+    do {                                       \
         nano_status nano_try_status_ = (call); \
-        if (nano_try_status_ != NANO_OK) {    \
-            return nano_try_status_;          \
-        }                                     \
+        if (nano_try_status_ != NANO_OK) {     \
+            return nano_try_status_;           \
+        }                                      \
     } while (0)
 
 #endif

@@ -44,7 +44,9 @@ static inline int32_t nano_atomic_add(nano_atomic *a, int32_t v) {
 static inline int32_t nano_atomic_add_seq(nano_atomic *a, int32_t v) {
     return __atomic_fetch_add(&a->value, v, __ATOMIC_SEQ_CST);
 }
-static inline int32_t nano_atomic_load_seq(const nano_atomic *a) { return __atomic_load_n(&a->value, __ATOMIC_SEQ_CST); }
+static inline int32_t nano_atomic_load_seq(const nano_atomic *a) {
+    return __atomic_load_n(&a->value, __ATOMIC_SEQ_CST);
+}
 static inline int32_t nano_atomic_exchange(nano_atomic *a, int32_t v) {
     return __atomic_exchange_n(&a->value, v, __ATOMIC_ACQ_REL);
 }

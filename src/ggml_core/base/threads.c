@@ -25,8 +25,8 @@ typedef struct worker {
 } worker;
 
 struct nano_pool {
-    event work;    /* one more for every run, and for stop */
-    event turn;    /* one more for every barrier passed */
+    event work; /* one more for every run, and for stop */
+    event turn; /* one more for every barrier passed */
     nano_atomic arrived;
     char pad[NANO_CACHE_LINE - sizeof(nano_atomic)];
     pthread_mutex_t mutex;

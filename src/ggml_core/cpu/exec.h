@@ -11,8 +11,8 @@ typedef struct nano_step {
     const nano_kernels *kernels;
     int32_t n_ctx;
     int32_t n_threads;
-    int32_t n_tokens; /* T */
-    int32_t n_wanted; /* W */
+    int32_t n_tokens;         /* T */
+    int32_t n_wanted;         /* W */
     const int32_t *positions; /* (T) */
     const int32_t *slots;     /* (T) */
     const nano_tile *tiles;

@@ -43,8 +43,9 @@ static nano_status check_dims(const char *what, int32_t n_dims, const int64_t *n
     int64_t total = 1;
     for (int32_t i = 0; i < n_dims; i++) {
         if (ne[i] < 1 || ne[i] > NANO_MAX_ELEMENTS / total) {
-            return nano_fail(err, NANO_ERR_SHAPE, "%s: dim %d is %lld, expected at least 1 and 2^40 elements at most in all",
-                             what, (int)i, (long long)ne[i]);
+            return nano_fail(err, NANO_ERR_SHAPE,
+                             "%s: dim %d is %lld, expected at least 1 and 2^40 elements at most in all", what, (int)i,
+                             (long long)ne[i]);
         }
         total *= ne[i];
     }

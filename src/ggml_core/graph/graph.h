@@ -68,8 +68,8 @@ typedef struct nano_op_info {
     nano_status (*shape)(const nano_graph *graph, nano_tensor *t, nano_error *err);
 } nano_op_info;
 
-const nano_op_info *nano_op_by_name(const char *name);  /* NULL when unknown */
-const nano_op_info *nano_op_by_number(int64_t number);  /* NULL when unknown */
+const nano_op_info *nano_op_by_name(const char *name); /* NULL when unknown */
+const nano_op_info *nano_op_by_number(int64_t number); /* NULL when unknown */
 
 /* The symbolic outermost dim, or 0 when every dim is known. */
 static inline int64_t nano_tensor_rows_dim(const nano_tensor *t) {

@@ -33,10 +33,10 @@ typedef enum nano_region {
 typedef struct nano_operand {
     nano_region region;
     nano_type type;
-    int64_t rows;     /* NANO_DIM_T, NANO_DIM_W, or how many */
-    int64_t ne[2];    /* a row: ne[1] groups (heads) of ne[0] elements, contiguous */
-    size_t row_bytes; /* from one row to the next */
-    uint64_t offset;  /* in its region; FILE: unused */
+    int64_t rows;        /* NANO_DIM_T, NANO_DIM_W, or how many */
+    int64_t ne[2];       /* a row: ne[1] groups (heads) of ne[0] elements, contiguous */
+    size_t row_bytes;    /* from one row to the next */
+    uint64_t offset;     /* in its region; FILE: unused */
     const uint8_t *data; /* FILE: the mapping; the others are set when a session is made */
 } nano_operand;
 
@@ -51,8 +51,8 @@ typedef struct nano_node {
 
 /* Tokens of one step that follow each other in one slot. */
 typedef struct nano_tile {
-    int32_t first;    /* row in the step */
-    int32_t count;    /* at most NANO_TILE_TOKENS */
+    int32_t first; /* row in the step */
+    int32_t count; /* at most NANO_TILE_TOKENS */
     int32_t slot;
     int32_t position; /* of the first */
 } nano_tile;

@@ -38,10 +38,11 @@ static nano_status shape_rows(const nano_graph *graph, nano_tensor *t, nano_erro
         return refuse(err, "rows", "an input (tokens, positions or wanted) as the index");
     }
     bool of_weight = table->storage == NANO_STORE_WEIGHT && table->n_dims == 2 && index->index != NANO_INPUT_WANTED;
-    bool of_step = is_activation(table) && table->n_dims == 2 && table->ne[1] == NANO_DIM_T &&
-                   index->index == NANO_INPUT_WANTED;
+    bool of_step =
+        is_activation(table) && table->n_dims == 2 && table->ne[1] == NANO_DIM_T && index->index == NANO_INPUT_WANTED;
     if (!of_weight && !of_step) {
-        return refuse(err, "rows", "a weight (n_rows, n) with tokens or positions, or an activation (T, n) with wanted");
+        return refuse(err, "rows",
+                      "a weight (n_rows, n) with tokens or positions, or an activation (T, n) with wanted");
     }
     t->n_dims = 2;
     t->ne[0] = table->ne[0];
@@ -147,9 +148,10 @@ static nano_status shape_rope_table(const nano_graph *graph, nano_tensor *t, nan
     if (!(f[0] > 0.0) || (scaling != NANO_ROPE_NONE && !(f[1] > 0.0))) {
         return refuse(err, "rope_table", "freq_base and factor above 0");
     }
-    if (scaling == NANO_ROPE_YARN &&
-        (n_ctx_orig < 1 || n_ctx_orig > (1 << 30) || !(f[0] > 1.0) || !(f[3] > 0.0) || !(f[4] > 0.0) || !(f[5] > 0.0))) {
-        return refuse(err, "rope_table", "for yarn: n_ctx_orig, attn_factor, beta_fast, beta_slow above 0, freq_base above 1");
+    if (scaling == NANO_ROPE_YARN && (n_ctx_orig < 1 || n_ctx_orig > (1 << 30) || !(f[0] > 1.0) || !(f[3] > 0.0) ||
+                                      !(f[4] > 0.0) || !(f[5] > 0.0))) {
+        return refuse(err, "rope_table",
+                      "for yarn: n_ctx_orig, attn_factor, beta_fast, beta_slow above 0, freq_base above 1");
     }
     t->n_dims = 2;
     t->ne[0] = n_rot;
@@ -207,10 +209,10 @@ static nano_status shape_attention(const nano_graph *graph, nano_tensor *t, nano
                          (int)NANO_MAX_HEADS);
     }
     if (k->ne[0] != q->ne[0] || k->ne[1] != v->ne[1] || q->ne[1] % k->ne[1] != 0) {
-        return nano_fail(err, NANO_ERR_SHAPE,
-                         "attention: q has %lld heads of %lld, k %lld of %lld, v %lld; n_head must be a multiple of n_head_kv",
-                         (long long)q->ne[1], (long long)q->ne[0], (long long)k->ne[1], (long long)k->ne[0],
-                         (long long)v->ne[1]);
+        return nano_fail(
+            err, NANO_ERR_SHAPE,
+            "attention: q has %lld heads of %lld, k %lld of %lld, v %lld; n_head must be a multiple of n_head_kv",
+            (long long)q->ne[1], (long long)q->ne[0], (long long)k->ne[1], (long long)k->ne[0], (long long)v->ne[1]);
     }
     if (t->params.ints[0] < 0 || t->params.ints[0] > INT32_MAX || t->params.floats[1] < 0.0) {
         return refuse(err, "attention", "window and softcap of 0 or more");

@@ -101,8 +101,8 @@ static void test_text(void) {
     int32_t *ids = malloc(capacity * sizeof *ids);
     char *piece = malloc(room);
     armed = 1;
-    nano_status status =
-        nano_tokenizer_encode(tokenizer, text, sizeof text - 1, true, true, scratch, scratch_size, ids, capacity, &n_ids, NULL);
+    nano_status status = nano_tokenizer_encode(tokenizer, text, sizeof text - 1, true, true, scratch, scratch_size, ids,
+                                               capacity, &n_ids, NULL);
     nano_decoder decoder;
     nano_decoder_init(&decoder, tokenizer, false);
     for (size_t i = 0; i < n_ids && status == NANO_OK; i++) {

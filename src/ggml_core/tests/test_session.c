@@ -345,7 +345,7 @@ int main(void) {
         const char *type;
         const char *cache;
         double tolerance; /* activations quantised to 8 bits cost about 1 % */
-    } types[] = {{"F32", "F32", 2e-6}, {"F16", "F16", 1e-3},  {"BF16", "F32", 2e-6}, {"Q8_0", "F16", 0.02},
+    } types[] = {{"F32", "F32", 2e-6},  {"F16", "F16", 1e-3},  {"BF16", "F32", 2e-6}, {"Q8_0", "F16", 0.02},
                  {"Q4_0", "F16", 0.02}, {"Q4_1", "F32", 0.02}, {"Q5_0", "F16", 0.02}, {"Q5_1", "F16", 0.02}};
     uint64_t state = 42;
     for (int i = 0; i < N_TOKENS; i++) {

@@ -8,7 +8,15 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { TINY_VOCAB = 96, TINY_EMBD = 64, TINY_HEAD = 4, TINY_HEAD_KV = 2, TINY_HEAD_DIM = 16, TINY_FF = 128, TINY_LAYER = 2 };
+enum {
+    TINY_VOCAB = 96,
+    TINY_EMBD = 64,
+    TINY_HEAD = 4,
+    TINY_HEAD_KV = 2,
+    TINY_HEAD_DIM = 16,
+    TINY_FF = 128,
+    TINY_LAYER = 2
+};
 
 typedef struct tiny_model {
     char path[64];
@@ -38,8 +46,8 @@ static inline int tiny_weights(tiny_weight *out) {
         int64_t n_in, n_out;
     } per_layer[] = {{"attn_norm", TINY_EMBD, 0},
                      {"attn_q", TINY_EMBD, TINY_HEAD * TINY_HEAD_DIM},
-                     {"attn_k", TINY_EMBD, TINY_HEAD_KV *TINY_HEAD_DIM},
-                     {"attn_v", TINY_EMBD, TINY_HEAD_KV *TINY_HEAD_DIM},
+                     {"attn_k", TINY_EMBD, TINY_HEAD_KV * TINY_HEAD_DIM},
+                     {"attn_v", TINY_EMBD, TINY_HEAD_KV * TINY_HEAD_DIM},
                      {"attn_output", TINY_HEAD * TINY_HEAD_DIM, TINY_EMBD},
                      {"ffn_norm", TINY_EMBD, 0},
                      {"ffn_gate", TINY_EMBD, TINY_FF},

@@ -6,13 +6,11 @@
 
 static const double two_pi = 6.283185307179586476925;
 
-int64_t nano_units_rope_table(const nano_step *step, const nano_node *node) {
-    return nano_step_rows(step, &node->out);
-}
+int64_t nano_units_rope_table(const nano_step *step, const nano_node *node) { return nano_step_rows(step, &node->out); }
 
 /* ints: n_rot, scaling, n_ctx_orig. floats: freq_base, factor, ext_factor, attn_factor, beta_fast, beta_slow. */
 typedef struct yarn {
-    double low; /* pair index up to which frequencies are kept, */
+    double low;  /* pair index up to which frequencies are kept, */
     double high; /* and from which they are interpolated */
 } yarn;
 

@@ -29,17 +29,17 @@ FLOAT_DOT(f16, 2, nano_load_f16)
 FLOAT_DOT(bf16, 2, nano_load_bf16)
 
 /* A block's dot is an exact integer, then scaled: BLOCK_DOT evaluates to it, given the block and its 32 q. */
-#define INTEGER_DOT(name, BLOCK_DOT)                                         \
-    static float dot_##name(const uint8_t *w, const uint8_t *x, int64_t n) { \
-        const nano_block_##name *block = (const void *)w;                    \
-        const int8_t *q = nano_a8_q(x);                                      \
-        const float *d = nano_a8_d(x, n);                                    \
-        const int16_t *q_sum = nano_a8_sum(x, n);                            \
-        float sum = 0.0f;                                                    \
-        for (int64_t b = 0; b < n / NANO_BLOCK; b++, q += NANO_BLOCK) {      \
-            sum += BLOCK_DOT(&block[b], q, d[b], nano_a8_block_sum(q_sum + 2 * b));                  \
-        }                                                                    \
-        return sum;                                                          \
+#define INTEGER_DOT(name, BLOCK_DOT)                                                \
+    static float dot_##name(const uint8_t *w, const uint8_t *x, int64_t n) {        \
+        const nano_block_##name *block = (const void *)w;                           \
+        const int8_t *q = nano_a8_q(x);                                             \
+        const float *d = nano_a8_d(x, n);                                           \
+        const int16_t *q_sum = nano_a8_sum(x, n);                                   \
+        float sum = 0.0f;                                                           \
+        for (int64_t b = 0; b < n / NANO_BLOCK; b++, q += NANO_BLOCK) {             \
+            sum += BLOCK_DOT(&block[b], q, d[b], nano_a8_block_sum(q_sum + 2 * b)); \
+        }                                                                           \
+        return sum;                                                                 \
     }
 
 static int32_t codes_4(const uint8_t *low, const int8_t *q) {
