@@ -77,7 +77,8 @@ static nano_status describe_tensor(planner *p, int32_t i) {
         v->rows = p->plan->limits.n_ctx;
         v->row_bytes = nano_type_row_bytes(v->type, t->ne[0]);
         uint64_t bytes = v->row_bytes;
-        bool ok = nano_mul_u64(bytes, (uint64_t)t->ne[1], &bytes) && nano_mul_u64(bytes, (uint64_t)v->rows, &bytes) &&
+        bool ok = bytes > 0 && nano_mul_u64(bytes, (uint64_t)t->ne[1], &bytes) &&
+                  nano_mul_u64(bytes, (uint64_t)v->rows, &bytes) &&
                   nano_mul_u64(bytes, (uint64_t)p->plan->limits.n_slots, &bytes) &&
                   nano_align_u64(bytes, NANO_CACHE_LINE, &bytes);
         v->offset = p->cache_bytes;
@@ -400,7 +401,7 @@ static nano_status lay_out(planner *p, uint64_t scratch) {
               add_part(&at, &l->tiles, n_batch, sizeof(nano_tile)) &&
               add_part(&at, &l->pool, 1, nano_pool_bytes(limits->n_threads)) &&
               add_part(&at, &l->cache, 1, p->cache_bytes) && add_part(&at, &l->arena, 1, p->arena_bytes) &&
-              add_part(&at, &l->outputs, (uint64_t)limits->n_outputs * (uint64_t)p->model->n_vocab, sizeof(float)) &&
+              add_part(&at, &l->outputs, (uint64_t)limits->n_outputs, (uint64_t)p->model->n_vocab * sizeof(float)) &&
               add_part(&at, &l->importance, 1, p->importance_bytes) &&
               add_part(&at, &l->scratch, (uint64_t)limits->n_threads, l->scratch_stride) &&
               nano_align_u64(at, nano_page_size(), &l->total);
@@ -514,15 +515,15 @@ nano_memory nano_plan_memory(const nano_plan *plan) { return plan->memory; }
 
 nano_limits nano_plan_limits(const nano_plan *plan) { return plan->limits; }
 
-/* Whether `limits` with this n_ctx stay within the budget. */
+/* Whether `limits` with this n_ctx stay within the budget. More than can be counted do not. */
 static nano_status fits(const nano_model *model, nano_limits limits, int32_t n_ctx, uint64_t budget, bool *out,
                         nano_error *err) {
     nano_plan *plan = NULL;
     limits.n_ctx = n_ctx;
-    NANO_TRY(nano_plan_create(model, &limits, &plan, err));
-    *out = plan->memory.total <= budget;
+    nano_status status = nano_plan_create(model, &limits, &plan, err);
+    *out = status == NANO_OK && plan->memory.total <= budget;
     nano_plan_free(plan);
-    return NANO_OK;
+    return status == NANO_ERR_MEMORY ? NANO_OK : status;
 }
 
 nano_status nano_plan_fit(const nano_model *model, const nano_limits *limits, uint64_t budget, int32_t *n_ctx,

@@ -221,6 +221,28 @@ static void test_plan(const tiny_model *m, int32_t n_batch, int32_t n_outputs) {
     nano_plan_free(plan);
 }
 
+/* Far more than can be counted, or than the budget, is no error: it does not fit. */
+static void test_fit(const tiny_model *m) {
+    nano_limits l = nano_limits_default();
+    nano_plan *plan = NULL;
+    int32_t n_ctx = -1;
+    l.n_ctx = l.n_slots = INT32_MAX;
+    CHECK_FAILS(NANO_ERR_MEMORY, "counted", nano_plan_create(m->model, &l, &plan, &check_error));
+    CHECK_OK(nano_plan_fit(m->model, &l, (uint64_t)1 << 20, &n_ctx, &check_error));
+    CHECK(n_ctx == 0);
+    l.n_slots = 1;
+    CHECK_OK(nano_plan_fit(m->model, &l, (uint64_t)1 << 22, &n_ctx, &check_error));
+    CHECK(n_ctx > 1000);
+    l.n_ctx = n_ctx;
+    CHECK_OK(nano_plan_create(m->model, &l, &plan, &check_error));
+    CHECK(nano_plan_memory(plan).total <= (uint64_t)1 << 22);
+    nano_plan_free(plan);
+    l.n_ctx = n_ctx + 1;
+    CHECK_OK(nano_plan_create(m->model, &l, &plan, &check_error));
+    CHECK(nano_plan_memory(plan).total > (uint64_t)1 << 22);
+    nano_plan_free(plan);
+}
+
 int main(void) {
     test_shape_rules();
     test_head_limit();
@@ -232,6 +254,7 @@ int main(void) {
         test_plan(&m, 1, 1);
         test_plan(&m, 33, 5);
         if (i == 0) {
+            test_fit(&m);
             test_damage(&m);
         }
         tiny_model_close(&m);
