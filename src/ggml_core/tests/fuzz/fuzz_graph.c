@@ -197,6 +197,28 @@ static bool op(nano_graph *g, const char *name, int32_t a, int32_t b, int32_t c,
     return nano_graph_op(g, name, 3, src, n_ints, ints, n_floats, floats, out, NULL) == NANO_OK;
 }
 
+/* Parameters that the op is likely to accept. */
+static void tame(nano_op op, int64_t *ints, double *floats) {
+    switch (op) {
+        case NANO_OP_LINEAR: ints[0] = ints[0] & 1; break;
+        case NANO_OP_ROPE: ints[0] = ints[0] & 1; break;
+        case NANO_OP_VIEW:
+            ints[0] = ints[0] & 3;
+            ints[1] = 1 + (ints[1] & 1);
+            ints[3] = ints[1] == 1 ? 0 : 1 + (ints[3] & 7);
+            break;
+        case NANO_OP_ROPE_TABLE:
+            ints[0] = 2 + (ints[0] & 6);
+            ints[1] = ints[1] & 3;
+            ints[2] = 8192;
+            for (int i = 0; i < 6; i++) {
+                floats[i] = 1.5 + floats[i] * floats[i];
+            }
+            break;
+        default: break;
+    }
+}
+
 /* An op whose sources suit it more often than chance would have it. */
 static void add_op(input *in, nano_graph *g) {
     const nano_op_info *info = nano_op_by_number(1 + draw(in) % 15);
@@ -209,6 +231,9 @@ static void add_op(input *in, nano_graph *g) {
     }
     for (int32_t i = 0; i < info->max_floats; i++) {
         floats[i] = draw_float(in);
+    }
+    if (draw(in) < 224) {
+        tame(info->op, ints, floats);
     }
     switch (info->op) {
         case NANO_OP_ROWS: src[1] = draw(in) % 3; break; /* the inputs come first */
@@ -243,14 +268,28 @@ static void add_op(input *in, nano_graph *g) {
     (void)op(g, info->name, src[0], src[1], src[2], ints, info->max_ints, floats, info->max_floats, &out);
 }
 
-/* A row of heads from the newest activation, written to a pair of caches and attended to. */
+/* The heads turned by their positions, now and then. */
+static void turn(input *in, nano_graph *g, int64_t dim, int32_t *heads) {
+    int64_t n_rot = 2 + (int64_t)(draw(in) & 14), order = draw(in) & 1;
+    double freq_base = 100.0;
+    int32_t table = -1;
+    if (n_rot <= dim && op(g, "rope_table", NANO_INPUT_POSITIONS, -1, -1, &n_rot, 1, &freq_base, 1, &table)) {
+        (void)op(g, "rope", *heads, table, -1, &order, 1, NULL, 0, heads);
+    }
+}
+
+/* Heads from the newest activation, written to a pair of caches and attended to. */
 static void add_attention(input *in, nano_graph *g) {
     int32_t x = draw_tensor(in, g), heads = -1, q = -1, k = -1, v = -1, cache = -1;
     int64_t dim = 1 + draw(in) % 40, n_kv = 1 + draw(in) % 3, group = 1 + draw(in) % 3, layer = draw(in) % 3;
-    int64_t kv[4] = {0, 2, dim, n_kv}, qs[4] = {0, 2, dim, n_kv * group}, window = draw(in) % 80;
+    int64_t kv[4] = {0, 2, dim, n_kv}, qs[4] = {0, 2, dim, n_kv * group}, window = draw(in) % 128;
     double floats[2] = {draw_float(in), draw(in) % 2};
-    if (!op(g, "view", x, -1, -1, qs, 4, NULL, 0, &q) || !op(g, "view", x, -1, -1, kv, 4, NULL, 0, &heads) ||
-        nano_graph_cache(g, (int32_t)(2 * layer), n_kv, dim, &cache, NULL) != NANO_OK ||
+    if (!op(g, "view", x, -1, -1, qs, 4, NULL, 0, &q) || !op(g, "view", x, -1, -1, kv, 4, NULL, 0, &heads)) {
+        return;
+    }
+    turn(in, g, dim, &q);
+    turn(in, g, dim, &heads);
+    if (nano_graph_cache(g, (int32_t)(2 * layer), n_kv, dim, &cache, NULL) != NANO_OK ||
         !op(g, "kv_write", heads, cache, -1, NULL, 0, NULL, 0, &k) ||
         nano_graph_cache(g, (int32_t)(2 * layer + 1), n_kv, dim, &cache, NULL) != NANO_OK ||
         !op(g, "kv_write", heads, cache, -1, NULL, 0, NULL, 0, &v)) {
@@ -506,6 +545,7 @@ static int spread_layout(nano_plan *plan, uint64_t arena, uint64_t cache, buffer
     place(&l->cache, cache, &end, parts, &n);
     place(&l->arena, arena, &end, parts, &n);
     place(&l->outputs, outputs * (uint64_t)plan->model->n_vocab * sizeof(float), &end, parts, &n);
+    place(&l->importance, before.scratch - before.importance, &end, parts, &n);
     place(&l->scratch, (uint64_t)limits->n_threads * l->scratch_stride, &end, parts, &n);
     l->total = end;
     return n;
@@ -521,7 +561,7 @@ static void forbid_between(uint8_t *base, const buffer *buffers, int n, uint64_t
 static result run_spread(nano_plan *plan, const step *steps, int n_steps) {
     buffer *arena = calloc((size_t)plan->n_nodes + 1, sizeof *arena);
     buffer *caches = calloc((size_t)plan->n_nodes * 3 + 1, sizeof *caches);
-    buffer parts[16];
+    buffer parts[17];
     nano_session *session = NULL;
     nano_error err = {NANO_OK, ""};
     require(arena != NULL && caches != NULL, "memory", NULL);
@@ -552,6 +592,7 @@ static nano_limits draw_limits(input *in, const nano_model *model) {
     l.n_slots = 1 + (int32_t)(draw(in) % 3);
     l.n_outputs = 1 + (int32_t)(draw(in) % 16);
     l.n_threads = 1 + (int32_t)(draw(in) % 3);
+    l.importance = draw(in) % 4 == 0;
     l.type_k = draw(in) % 2 == 0 ? NANO_TYPE_F16 : NANO_TYPE_F32;
     l.type_v = draw(in) % 2 == 0 ? NANO_TYPE_F16 : NANO_TYPE_F32;
     return l;
