@@ -99,6 +99,16 @@ void nano_unmap_file(nano_mapping *mapping) {
     }
 }
 
+void nano_forget_pages(const void *data, size_t size) {
+    union {
+        const void *in;
+        void *out;
+    } start = {data};
+    const size_t before = (uintptr_t)data % nano_page_size();
+    start.out = (uint8_t *)start.out - before;
+    (void)madvise(start.out, before + size, MADV_DONTNEED);
+}
+
 bool nano_temp_open(const char *path, nano_temp_file *out, const char **error_text) {
     static const char suffix[] = ".XXXXXX";
     size_t n = strlen(path);

@@ -79,6 +79,8 @@ typedef struct nano_mapping {
 
 bool nano_map_file(const char *path, nano_mapping *out, const char **error_text);
 void nano_unmap_file(nano_mapping *mapping);
+/* Takes a part of a mapping out of this process's memory; read again, it comes from the file. */
+void nano_forget_pages(const void *data, size_t size);
 
 /* A new file beside `path`, to be renamed over it. Unbuffered; callers buffer. */
 typedef struct nano_temp_file {

@@ -34,4 +34,7 @@ enum { NANO_GGUF_WHY_SIZE = 128 };
 bool nano_gguf_tensor_bytes(nano_type type, int32_t n_dims, const int64_t *ne, uint64_t *n_bytes,
                             char why[NANO_GGUF_WHY_SIZE]);
 
+/* Tells that a part of a tensor's data will not be read again soon: it need not stay in memory. */
+void nano_gguf_forget(const nano_gguf *gguf, const void *data, size_t size);
+
 #endif

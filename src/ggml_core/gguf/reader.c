@@ -526,6 +526,12 @@ void nano_gguf_free(nano_gguf *g) {
     free(g);
 }
 
+void nano_gguf_forget(const nano_gguf *g, const void *data, size_t size) {
+    if (g->mapping.data != NULL && size > 0) {
+        nano_forget_pages(data, size);
+    }
+}
+
 /* ----------------------------------------------------------------- look-ups */
 
 const char *nano_gguf_path(const nano_gguf *g) { return g->path; }

@@ -195,6 +195,71 @@ NANO_API nano_status nano_gguf_writer_finish(nano_gguf_writer *w, nano_error *er
 /* Also abandons an unfinished file: the temporary one is removed. */
 NANO_API void nano_gguf_writer_free(nano_gguf_writer *w);
 
+/* --------------------------------------------------------- quantising files */
+
+/* What a whole file is quantised to, by the numbers of its general.file_type (7 = Q8_0, 15 = Q4_K_M, ...). Each is a
+ * recipe: a type for most matrices, and better ones for those where it pays. */
+typedef int32_t nano_ftype;
+
+enum { NANO_FTYPE_COPY = -2 }; /* no number of the format: every tensor stays as it is */
+
+NANO_API nano_ftype nano_ftype_at(int32_t i);               /* all there are, i = 0, 1, ...; -1 past the end */
+NANO_API const char *nano_ftype_name(nano_ftype ftype);     /* "Q4_K_M"; NULL when unknown */
+NANO_API nano_ftype nano_ftype_from_name(const char *name); /* any case, or the number in digits; -1 when unknown */
+
+/* Where nano_quantize_file is. Pointers are the core's, valid during the call. */
+typedef struct nano_quantize_step {
+    const nano_gguf_tensor *tensor; /* as it is in the file */
+    nano_type type;                 /* what it becomes */
+    nano_type wanted; /* what the recipe or the caller chose; not `type` where its blocks do not fill a row */
+    bool has_importance;
+    uint64_t n_bytes; /* after */
+    uint64_t index;   /* of the tensor: it is number index + 1 of nano_gguf_n_tensors */
+    bool is_done;     /* with this tensor */
+    uint64_t n_read;  /* bytes of tensors read so far */
+} nano_quantize_step;
+
+/* One metadata value to write, as nano_gguf_writer_set and nano_gguf_writer_set_str take it. */
+typedef struct nano_quantize_value {
+    const char *key;
+    nano_gguf_kind kind; /* of an item */
+    bool is_array;
+    const void *items; /* numbers; nano_str where kind is NANO_GGUF_STRING */
+    uint64_t n_items;
+} nano_quantize_value;
+
+typedef struct nano_quantize_options {
+    nano_ftype ftype;
+    int32_t n_threads;              /* 0: nano_cpu_default_threads */
+    bool allow_requantize;          /* take matrices that are quantised already; otherwise they are refused */
+    bool pure;                      /* the recipe's main type for every matrix */
+    bool leave_output;              /* output.weight stays as it is */
+    bool no_fallback;               /* fail where a row is not whole blocks of the wanted type */
+    bool dry_run;                   /* decide and report; write nothing */
+    nano_type output_type;          /* of output.weight, or of the embedding that stands for it; -1: the recipe's */
+    nano_type token_embedding_type; /* of token_embd.weight; -1: the recipe's */
+    void *context;                  /* handed to the functions below: on the caller's thread, any may be NULL */
+    /* Another type for a matrix than the recipe's; `proposed` when there is no wish. */
+    nano_type (*choose)(void *context, const char *name, nano_type proposed);
+    /* A tensor's importances: finite numbers >= 0, one a column, (ne[3], ne[2], ne[0]) for tensors of more than two
+     * dims; *n is set to how many. NULL when there are none. They stay valid until nano_quantize_file returns. */
+    const float *(*importance)(void *context, const char *name, int64_t *n);
+    /* Called after each piece of work, at least once a tensor; false ends with NANO_ERR_CANCELLED. */
+    bool (*progress)(void *context, const nano_quantize_step *step);
+    const nano_quantize_value *values; /* metadata to set or replace; they have the last word */
+    int32_t n_values;
+} nano_quantize_options;
+
+NANO_API nano_quantize_options nano_quantize_options_default(void); /* COPY, 0, all false, -1, -1, all NULL */
+/* Writes `gguf` again with its matrices in other types, in one pass, atomically as nano_gguf_writer does. Vectors,
+ * norms and learned positions stay as they are; metadata is carried over, general.file_type and
+ * general.quantization_version are set. A tensor whose rows the wanted type's blocks do not fill falls back to a type
+ * of about the same quality with smaller blocks, then to F16. Everything that can be refused is refused before the
+ * first byte is written. Memory: a few MiB a thread, whatever the file's size. The bytes written do not depend on the
+ * number of threads. `out_path` is not read in a dry run. */
+NANO_API nano_status nano_quantize_file(const nano_gguf *gguf, const char *out_path,
+                                        const nano_quantize_options *options, nano_error *err);
+
 /* ------------------------------------------------------------------- graph */
 
 /* A graph is a list of tensors in the order they were made. A leaf is a weight, an input or a cache; every
