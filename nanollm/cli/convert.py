@@ -16,6 +16,8 @@ _EPILOG = """\
 examples:
   nanollm convert stories260K.bin -o stories.gguf --tokenizer tok512.bin
   nanollm convert path/to/folder -o model.gguf --outtype q8_0
+  nanollm convert org/model -o model.gguf
+  nanollm convert adapter/ -o adapter.gguf --base path/to/folder
 
 A file is written beside the target and renamed when it is whole: an interrupted run leaves the old one or none.
 """
@@ -25,15 +27,18 @@ def main(argv: Sequence[str]) -> int:
     """Converts with a progress bar on stderr; a terminal sees a bar, a log sees a line a tenth."""
     parser = ArgumentParser(
         "nanollm convert",
-        "Writes a Hugging Face folder (config.json, safetensors, tokenizer) or a llama2.c .bin file as GGUF.",
+        "Writes a model of another format as GGUF. IN is recognised by what it holds: a Hugging Face folder\n"
+        "(config.json, safetensors, tokenizer) or its name on the hub, a PEFT LoRA adapter, an OpenAI GPT-2 folder\n"
+        "(TensorFlow), a ggml .bin of a GPT-2, a llama2.c .bin, or GGUF.",
         _EPILOG,
         usage="nanollm convert IN -o OUT.gguf [options]",
     )
     add = parser.add_argument
-    add("source", metavar="IN", help="folder or file")
+    add("source", metavar="IN", help="folder, file, or org/model on the Hugging Face hub")
     add("-o", "--output", metavar="OUT.gguf", required=True, help="file to write")
     add("--outtype", choices=tuple(OUTTYPES), default="auto", help="type of matrices; auto: as they are (default)")
     add("--tokenizer", metavar="FILE", help="llama2.c's tokenizer file, where it is not beside IN")
+    add("--base", metavar="BASE", help="the model that an adapter is for, where the one it names is not at hand")
     add("--name", metavar="TEXT", help="the model's name, for the file's metadata")
     add("--description", metavar="TEXT", help="the model's description")
     add("-q", "--quiet", action="store_true", help="print errors only")
@@ -53,6 +58,7 @@ def main(argv: Sequence[str]) -> int:
             name=args.name,
             description=args.description,
             tokenizer=args.tokenizer,
+            base=args.base,
         )
     if not args.quiet:
         for note in notes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 from nanollm.convert import safetensors, tokenizer
 from nanollm.convert.source import Source, SourceTensor, read_record
 from nanollm.errors import NotFoundError, ShapeError, UnsupportedError
-from nanollm.models import Array, HuggingFace, Record, Rule, lookup_model_type, pattern
+from nanollm.models import Architecture, Array, HuggingFace, Record, Rule, Value, lookup_model_type, pattern
 
-__all__ = ["original_name", "read", "recognises"]
+__all__ = ["original_name", "read", "read_base", "recognises", "renamer"]
 
 _EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
 
@@ -24,13 +25,7 @@ def recognises(path: Path) -> bool:
 
 def read(folder: Path) -> Source:
     """Maps every tensor to its GGUF name; a tensor without one is an error that names it."""
-    config = read_record(folder / "config.json")
-    architecture = lookup_model_type(config.text("model_type"), config.source)
-    hf = architecture.huggingface
-    assert hf is not None  # lookup_model_type finds only such
-    metadata = {f"{architecture.name}.{k}": v for k, v in hf.metadata(config).items()}
-    c = architecture.read(Record(metadata.get, config.source, f"{architecture.name}."))
-
+    config, architecture, hf, metadata, c = _definition(folder)
     notes: list[str] = []
     tensors = _tensors(folder, hf, c, config, notes)
     for name, array in hf.derived(config).items():
@@ -42,12 +37,47 @@ def read(folder: Path) -> Source:
     return Source(
         path=folder,
         architecture=architecture,
-        metadata=metadata | vocabulary.metadata(),
+        metadata=_card(folder) | metadata | vocabulary.metadata(),
         tensors=tensors,
         name=folder.resolve().name,
         notes=notes,
         original_name=partial(original_name, hf),
     )
+
+
+def read_base(folder: Path) -> tuple[Architecture[Any], object, dict[str, tuple[int, ...]], bool]:
+    """What an adapter needs to know of its base: definition, hyper-parameters, shapes, and is the output tied?
+
+    No shapes are known where the folder holds no weights.
+    """
+    config, architecture, hf, _, c = _definition(folder)
+    has_weights = any((folder / name).exists() for name in ("model.safetensors", "model.safetensors.index.json"))
+    tensors = _tensors(folder, hf, c, config, []) if has_weights else []
+    tied = config.flag("tie_word_embeddings", default=architecture.name == "gpt2")
+    return architecture, c, {t.name: t.shape for t in tensors}, tied
+
+
+def _definition(folder: Path) -> tuple[Record, Architecture[Any], HuggingFace[Any], dict[str, Value], object]:
+    """config.json, the definition it asks for, metadata for GGUF and the hyper-parameters in it."""
+    config = read_record(folder / "config.json")
+    architecture = lookup_model_type(config.text("model_type"), config.source)
+    hf = architecture.huggingface
+    assert hf is not None  # lookup_model_type finds only such
+    metadata = {f"{architecture.name}.{k}": v for k, v in hf.metadata(config).items()}
+    c: object = architecture.read(Record(metadata.get, config.source, f"{architecture.name}."))
+    return config, architecture, hf, metadata, c
+
+
+def _card(folder: Path) -> dict[str, Value]:
+    """What the head of README.md says in a form that needs no YAML: the licence."""
+    try:
+        with (folder / "README.md").open(encoding="utf-8", errors="replace") as f:
+            head = f.read(1 << 16)
+    except OSError:
+        return {}
+    front = re.match(r"---\n(.*?)\n---\n", head, re.DOTALL)
+    found = re.search(r"^license: *[\"']?([\w.+-]+)[\"']? *$", front[1], re.MULTILINE) if front else None
+    return {"general.license": found[1]} if found else {}
 
 
 def _same(array: Array) -> Array:
@@ -68,17 +98,14 @@ def _n_vocab(folder: Path, config: Record, tensors: list[SourceTensor]) -> int:
 
 def _tensors(folder: Path, hf: HuggingFace[Any], c: object, config: Record, notes: list[str]) -> list[SourceTensor]:
     """The folder's tensors under their GGUF names; no values are read yet."""
-    rules = [(_pattern(theirs), ours if isinstance(ours, Rule) else Rule(ours)) for theirs, ours in hf.tensors.items()]
+    rename = renamer(hf)
     ignored = pattern(hf.ignored)
     tied = config.flag("tie_word_embeddings", default=False)
     out: dict[str, SourceTensor] = {}
     for origin, entry in safetensors.read_folder(folder).items():
-        bare = origin
-        for prefix in hf.prefixes:
-            bare = bare.removeprefix(prefix)
-        if ignored.fullmatch(bare):
+        if ignored.fullmatch(_bare(hf, origin)):
             continue
-        name, rule = _rename(bare, rules)
+        name, rule = rename(origin)
         if rule is None:
             raise UnsupportedError(
                 f"{entry.path}: tensor '{origin}' is left over: '{config.text('model_type')}' has no place for it"
@@ -104,11 +131,23 @@ def _pattern(name: str) -> re.Pattern[str]:
     return re.compile(re.escape(name).replace(r"\{i\}", r"(?P<i>0|[1-9]\d{0,5})"))
 
 
-def _rename(name: str, rules: list[tuple[re.Pattern[str], Rule[Any]]]) -> tuple[str, Rule[Any] | None]:
-    for theirs, rule in rules:
-        if found := theirs.fullmatch(name):
-            return rule.name.replace("{i}", found.groupdict().get("i", "")), rule
-    return name, None
+def _bare(hf: HuggingFace[Any], origin: str) -> str:
+    for prefix in hf.prefixes:
+        origin = origin.removeprefix(prefix)
+    return origin
+
+
+def renamer(hf: HuggingFace[Any]) -> Callable[[str], tuple[str, Rule[Any] | None]]:
+    """A tensor's name there -> its GGUF name and rule; itself and None where the architecture has no place for it."""
+    rules = [(_pattern(theirs), ours if isinstance(ours, Rule) else Rule(ours)) for theirs, ours in hf.tensors.items()]
+
+    def rename(origin: str) -> tuple[str, Rule[Any] | None]:
+        for theirs, rule in rules:
+            if found := theirs.fullmatch(_bare(hf, origin)):
+                return rule.name.replace("{i}", found.groupdict().get("i", "")), rule
+        return origin, None
+
+    return rename
 
 
 def _load(entry: safetensors.Entry, rule: Rule[Any], c: object) -> Array:

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanollm.convert.source import elements, map_file, read_json
+from nanollm.convert.source import FLOATS, elements, map_file, read_json
 from nanollm.errors import FileError, FormatError, NotFoundError, UnsupportedError
 from nanollm.models import Array
 
-__all__ = ["Entry", "read_folder"]
+__all__ = ["Entry", "read_file", "read_folder"]
 
-# Storage of the types that models are kept in; bf16 is the upper half of an f32.
-_DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2}
 _BYTES |= {"U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8}
 # The format's own limit on the header.
@@ -28,21 +26,20 @@ _MAX_HEADER = 100_000_000
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One tensor in a mapped file. ``offset`` counts from the start of the file."""
+    """One tensor. ``offset`` counts from the start of the file."""
 
     path: Path
     name: str
     type: str
     shape: tuple[int, ...]
     offset: int
-    data: memoryview
 
     def load(self) -> Array:
         """Its elements as a view of the file; bf16 as uint16."""
-        if self.type not in _DTYPES:
-            known = ", ".join(_DTYPES)
+        if self.type not in FLOATS:
+            known = ", ".join(FLOATS)
             raise UnsupportedError(f"{self.path}: tensor '{self.name}': type {self.type}, only {known} are supported")
-        return elements(self.data, _DTYPES[self.type], self.offset, self.shape)
+        return elements(self.path, FLOATS[self.type], self.offset, self.shape)
 
 
 def read_file(path: Path) -> dict[str, Entry]:
@@ -59,10 +56,10 @@ def read_file(path: Path) -> dict[str, Entry]:
         raise FormatError(f"{path}: header is not JSON: {e}") from None
     if not isinstance(header, dict):
         raise FormatError(f"{path}: header: expected a JSON object")
-    return dict(_entries(path, data, 8 + size, header))
+    return dict(_entries(path, len(data), 8 + size, header))
 
 
-def _entries(path: Path, data: memoryview, start: int, header: dict[str, Any]) -> Iterator[tuple[str, Entry]]:
+def _entries(path: Path, size: int, start: int, header: dict[str, Any]) -> Iterator[tuple[str, Entry]]:
     for name, value in header.items():
         if name == "__metadata__":
             continue
@@ -81,9 +78,9 @@ def _entries(path: Path, data: memoryview, start: int, header: dict[str, Any]) -
         n_bytes = _BYTES[kind] * math.prod(shape)
         if end - begin != n_bytes:
             raise FormatError(f"{where}: found {end - begin} bytes, expected {n_bytes} for {kind} {list(shape)}")
-        if start + end > len(data):
-            raise FormatError(f"{where}: ends at byte {start + end} of {len(data)}: the file is truncated")
-        yield name, Entry(path, name, kind, shape, start + begin, data)
+        if start + end > size:
+            raise FormatError(f"{where}: ends at byte {start + end} of {size}: the file is truncated")
+        yield name, Entry(path, name, kind, shape, start + begin)
 
 
 def read_folder(folder: Path) -> dict[str, Entry]:

@@ -12,23 +12,34 @@ from typing import Any
 
 import numpy as np
 
+from nanollm import _core
 from nanollm.errors import FileError, FormatError
 from nanollm.models import Architecture, Array, Record, Value
 
-__all__ = ["Source", "SourceTensor", "elements", "map_file", "read_json", "read_record"]
+__all__ = ["FLOATS", "Source", "SourceTensor", "elements", "first_bytes", "map_file", "read_json", "read_record"]
+
+FLOATS = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+"""Types whose elements NumPy can hold, and as what: bf16 is the upper half of an f32."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceTensor:
-    """One tensor under its GGUF name. ``load`` gives its elements, bf16 as uint16; a mapped view where it can."""
+    """One tensor under its GGUF name.
+
+    ``load`` gives its elements in its shape, bf16 as uint16; of any type but those of FLOATS the bytes of its rows,
+    uint8 (n_rows, n_bytes). What it gives is a mapped view where it can be, and is let go before the next is asked
+    for, so that no more than one tensor is in memory.
+    """
 
     name: str
     shape: tuple[int, ...]
     type: str
-    """F32, F16 or BF16."""
+    """As _core names it."""
     load: Callable[[], Array]
     origin: str
     """Its name in the source."""
+    floats: Callable[[], Array] | None = None
+    """Its elements as float32, where the source has them more exactly than ``type`` can."""
 
 
 @dataclass(slots=True)
@@ -38,13 +49,28 @@ class Source:
     path: Path
     architecture: Architecture[Any]
     metadata: dict[str, Value]
-    """Full keys: ``<architecture>.*`` and ``tokenizer.*``."""
+    """Full keys: ``<architecture>.*`` and ``tokenizer.*``; those of ``general.*`` go before the writer's own."""
     tensors: list[SourceTensor]
     name: str
     notes: list[str] = field(default_factory=list)
     """What a user should know: things left out or made up."""
     original_name: Callable[[str], str] = str
     """A GGUF name as the source would spell it."""
+    gguf: _core.Gguf | None = None
+    """A file whose metadata is kept but where ``metadata`` says otherwise."""
+    is_adapter: bool = False
+    """Without a graph of its own: no program goes with it."""
+
+
+def first_bytes(path: Path, n: int) -> bytes:
+    """What a file begins with; nothing for what is no file. Raises FileError."""
+    if not path.is_file():
+        return b""
+    try:
+        with path.open("rb") as f:
+            return f.read(n)
+    except OSError as e:
+        raise FileError(f"{path}: {e.strerror or e}") from None
 
 
 def map_file(path: Path) -> memoryview:
@@ -58,9 +84,16 @@ def map_file(path: Path) -> memoryview:
         raise FormatError(f"{path}: found an empty file") from None
 
 
-def elements(data: memoryview, dtype: str, offset: int, shape: tuple[int, ...]) -> Array:
-    """A view of mapped elements; the caller has checked that they are inside."""
-    return np.frombuffer(data, dtype, math.prod(shape), offset).reshape(shape)
+def elements(path: Path, dtype: str, offset: int, shape: tuple[int, ...]) -> Array:
+    """Elements of a file whose size the caller has checked, as a view of a mapping that ends with it."""
+    if not math.prod(shape):
+        return np.empty(shape, dtype)
+    try:
+        return np.asarray(np.memmap(path, dtype, "r", offset, shape))
+    except OSError as e:
+        raise FileError(f"{path}: {e.strerror or e}") from None
+    except ValueError as e:
+        raise FormatError(f"{path}: {e}: the file has changed") from None
 
 
 def read_json(path: Path) -> Any:

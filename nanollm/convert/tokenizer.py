@@ -11,7 +11,7 @@ from nanollm.convert.vocabulary import Kind, Special, Vocabulary
 from nanollm.errors import FileError, FormatError, UnsupportedError
 from nanollm.models import Record
 
-__all__ = ["read"]
+__all__ = ["from_vocab_and_merges", "read"]
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -43,7 +43,7 @@ def read(folder: Path, model_type: str, notes: list[str]) -> Vocabulary:
     elif model_path.exists():
         v = sentencepiece.read(model_path)
     elif (folder / "vocab.json").exists() and model_type == "gpt2":
-        v = _from_vocab_and_merges(folder)
+        v = from_vocab_and_merges(folder / "vocab.json", folder / "merges.txt")
     else:
         raise FileError(f"{folder}: neither tokenizer.json nor tokenizer.model is there")
     _add_tokens(v, added, folder)
@@ -160,17 +160,16 @@ def _expect_kinds(record: Record, key: str, allowed: tuple[str, ...]) -> None:
         raise UnsupportedError(f"{record.where(key)}: found {kind!r}, only {only} is supported here")
 
 
-def _from_vocab_and_merges(folder: Path) -> Vocabulary:
-    """GPT-2's first files: vocab.json and merges.txt."""
-    path = folder / "merges.txt"
+def from_vocab_and_merges(vocab_path: Path, merges_path: Path) -> Vocabulary:
+    """GPT-2's first files: tokens with their ids as JSON, merges as text."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = merges_path.read_text(encoding="utf-8").splitlines()
     except OSError as e:
-        raise FileError(f"{path}: {e.strerror or e}") from None
+        raise FileError(f"{merges_path}: {e.strerror or e}") from None
     except UnicodeDecodeError as e:
-        raise FormatError(f"{path}: not UTF-8: {e}") from None
-    content = {"vocab": read_json(folder / "vocab.json"), "merges": [m for m in lines if m and not m.startswith("#v")]}
-    model = Record(content.get, str(folder))
+        raise FormatError(f"{merges_path}: not UTF-8: {e}") from None
+    content = {"vocab": read_json(vocab_path), "merges": [m for m in lines if m and not m.startswith("#v")]}
+    model = Record(content.get, str(vocab_path))
     tokens = _vocab(model)
     v = Vocabulary(model="gpt2", pre="gpt-2", tokens=tokens, kinds=_kinds(tokens))
     v.merges = [f"{a} {b}" for a, b in _merges(model)]
