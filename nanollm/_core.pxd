@@ -3,6 +3,10 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 
+cdef extern from "<stdbool.h>" nogil:
+    ctypedef bint c_bool "bool"
+
+
 cdef extern from "ggml_core.h" nogil:
     ctypedef enum nano_status:
         NANO_OK
@@ -91,6 +95,55 @@ cdef extern from "ggml_core.h" nogil:
     nano_status nano_gguf_writer_write(nano_gguf_writer *w, const void *data, size_t n_bytes, nano_error *err)
     nano_status nano_gguf_writer_finish(nano_gguf_writer *w, nano_error *err)
     void nano_gguf_writer_free(nano_gguf_writer *w)
+
+    # Quantising files
+
+    ctypedef int32_t nano_ftype
+
+    enum:
+        NANO_FTYPE_COPY
+
+    nano_ftype nano_ftype_at(int32_t i)
+    const char *nano_ftype_name(nano_ftype ftype)
+    nano_ftype nano_ftype_from_name(const char *name)
+
+    ctypedef struct nano_quantize_step:
+        const nano_gguf_tensor *tensor
+        nano_type type
+        nano_type wanted
+        bint has_importance
+        uint64_t n_bytes
+        uint64_t index
+        bint is_done
+        uint64_t n_read
+
+    ctypedef struct nano_quantize_value:
+        const char *key
+        nano_gguf_kind kind
+        bint is_array
+        const void *items
+        uint64_t n_items
+
+    ctypedef struct nano_quantize_options:
+        nano_ftype ftype
+        int32_t n_threads
+        bint allow_requantize
+        bint pure
+        bint leave_output
+        bint no_fallback
+        bint dry_run
+        nano_type output_type
+        nano_type token_embedding_type
+        void *context
+        nano_type (*choose)(void *context, const char *name, nano_type proposed) noexcept
+        const float *(*importance)(void *context, const char *name, int64_t *n) noexcept
+        c_bool (*progress)(void *context, const nano_quantize_step *step) noexcept
+        const nano_quantize_value *values
+        int32_t n_values
+
+    nano_quantize_options nano_quantize_options_default()
+    nano_status nano_quantize_file(
+        const nano_gguf *gguf, const char *out_path, const nano_quantize_options *options, nano_error *err)
 
     # Graph
 

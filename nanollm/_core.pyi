@@ -6,7 +6,7 @@ Failures raise the classes of `nanollm.errors`.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, final
 
@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Buffer
 
-from nanollm._types import Limits, Memory, SamplerParams, TensorInfo
+from nanollm._types import Limits, Memory, QuantizeStep, SamplerParams, TensorInfo
 
 DIM_T: Final[int]
 """Stands in a shape for the tokens of a step."""
 DIM_W: Final[int]
 """Stands in a shape for the rows of a step whose logits are wanted."""
+FTYPE_COPY: Final[int]
+"""The file type that leaves every tensor as it is."""
 
 def version() -> str: ...
 def type_name(type: int) -> str: ...
@@ -93,6 +95,33 @@ class GgufWriter:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
     ) -> None: ...
+
+def ftypes() -> dict[str, int]:
+    """What a whole file can be quantised to: names and numbers, the best first."""
+
+def ftype_from_name(name: str) -> int:
+    """The number of a name in any case, or of a number in digits."""
+
+def quantize(
+    gguf: Gguf,
+    out: str | os.PathLike[str] | None,
+    ftype: int,
+    *,
+    n_threads: int = 0,
+    allow_requantize: bool = False,
+    pure: bool = False,
+    leave_output: bool = False,
+    no_fallback: bool = False,
+    dry_run: bool = False,
+    output_type: str | int | None = None,
+    token_embedding_type: str | int | None = None,
+    types: Mapping[str, str | int] | None = None,
+    importance: Mapping[str, ArrayLike] | None = None,
+    values: Sequence[tuple[str, str, Sequence[Any], bool]] = (),
+    progress: Callable[[QuantizeStep], object] | None = None,
+) -> None:
+    """nano_quantize_file. `types`: matrices that are to become something else than the recipe says. `values`: (key,
+    kind, items, is_array). An exception from `progress` ends it and comes out here."""
 
 @final
 class Graph:

@@ -10,13 +10,14 @@ import os
 
 import numpy as np
 
-from nanollm._types import Limits, Memory, SamplerParams, TensorInfo
+from nanollm._types import Limits, Memory, QuantizeStep, SamplerParams, TensorInfo
 from nanollm.errors import ArgumentError, NotFoundError, error_from_status
 
 cimport cython
 from cpython.buffer cimport (
     PyBUF_FORMAT, PyBUF_ND, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 )
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 
 DIM_T = NANO_DIM_T
@@ -155,6 +156,13 @@ cdef object _flat(value, dtype):
     if array.ndim != 1:
         raise ArgumentError(f"expected one dimension, found shape {array.shape}")
     return array
+
+
+cdef int _kind(key, kind) except -1:
+    if kind not in _KINDS or kind == "array":
+        known = ", ".join(name for name in _KINDS if name != "array")
+        raise ArgumentError(f"{key}: unknown kind {kind!r}, expected one of {known}")
+    return _KINDS.index(kind)
 
 
 cdef int _dims(shape, int64_t *ne) except -1:
@@ -500,10 +508,7 @@ cdef class GgufWriter:
         cdef bytes name = _name(key)
         cdef bint is_array = isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)
         cdef _GgufWriter handle = self.get_idle()
-        if kind not in _KINDS or kind == "array":
-            known = ", ".join(name for name in _KINDS if name != "array")
-            raise ArgumentError(f"{key}: unknown kind {kind!r}, expected one of {known}")
-        cdef nano_gguf_kind c_kind = <nano_gguf_kind>_KINDS.index(kind)
+        cdef nano_gguf_kind c_kind = <nano_gguf_kind>_kind(key, kind)
         if kind == "string":
             self._set_str(handle, name, is_array, value if is_array else [value])
             return
@@ -576,6 +581,139 @@ cdef class GgufWriter:
             self.finish()
         else:
             self.abort()
+
+
+# --------------------------------------------------------- quantising files
+
+FTYPE_COPY = NANO_FTYPE_COPY
+
+
+def ftypes():
+    cdef int32_t i = 0
+    numbers = {}
+    while nano_ftype_at(i) != -1:
+        numbers[nano_ftype_name(nano_ftype_at(i)).decode("ascii")] = nano_ftype_at(i)
+        i += 1
+    return numbers
+
+
+def ftype_from_name(name):
+    cdef nano_ftype ftype = nano_ftype_from_name(_name(name))
+    if ftype == -1:
+        raise ArgumentError(f"unknown file type {name!r}, expected one of {', '.join(ftypes())} or a number of these")
+    return ftype
+
+
+cdef class _QuantizeJob:
+    """What nano_quantize_file points at: the caller's functions, and everything that C reads while it runs."""
+
+    cdef dict types
+    cdef dict importance
+    cdef object progress
+    cdef object error
+    cdef list held
+    cdef nano_quantize_value *values
+    cdef nano_str *strings
+
+    def __dealloc__(self):
+        PyMem_Free(self.values)
+        PyMem_Free(self.strings)
+
+    cdef int set_values(self, values) except -1:
+        cdef Py_ssize_t i = 0, n_strings = sum([len(value[2]) for value in values if value[1] == "string"])
+        cdef nano_str *string
+        cdef _Input data
+        cdef bytes text
+        self.held = []
+        self.values = <nano_quantize_value *>PyMem_Malloc((len(values) + 1) * sizeof(nano_quantize_value))
+        self.strings = <nano_str *>PyMem_Malloc((n_strings + 1) * sizeof(nano_str))
+        if self.values == NULL or self.strings == NULL:
+            raise MemoryError
+        string = self.strings
+        for key, kind, items, is_array in values:
+            text = _name(key)
+            self.held.append(text)
+            self.values[i].key = text
+            self.values[i].kind = <nano_gguf_kind>_kind(key, kind)
+            self.values[i].is_array = is_array
+            self.values[i].n_items = len(items)
+            if kind == "string":
+                self.values[i].items = string
+                for item in items:
+                    text = _text(item)
+                    self.held.append(text)
+                    string.data = text
+                    string.size = len(text)
+                    string += 1
+            else:
+                data = _Input(_flat(items, np.dtype(kind)))
+                self.held.append(data)
+                self.values[i].items = data.view.buf
+            i += 1
+        return 0
+
+
+cdef nano_type _choose(void *context, const char *name, nano_type proposed) noexcept with gil:
+    return (<_QuantizeJob>context).types.get(<bytes>name, proposed)
+
+
+cdef const float *_importance(void *context, const char *name, int64_t *n) noexcept with gil:
+    cdef _Input data = (<_QuantizeJob>context).importance.get(<bytes>name)
+    if data is None:
+        return NULL
+    n[0] = data.view.len // <Py_ssize_t>sizeof(float)
+    return <const float *>data.view.buf
+
+
+cdef c_bool _on_step(void *context, const nano_quantize_step *step) noexcept with gil:
+    cdef _QuantizeJob job = <_QuantizeJob>context
+    try:
+        PyErr_CheckSignals()
+        if job.progress is not None:
+            job.progress(QuantizeStep(_info(step.tensor), _type_str(step.type), _type_str(step.wanted),
+                                      step.has_importance, step.n_bytes, step.index, step.is_done, step.n_read))
+    except BaseException as error:
+        job.error = error
+        return False
+    return True
+
+
+def quantize(Gguf gguf not None, out, ftype, *, n_threads=0, allow_requantize=False, pure=False, leave_output=False,
+             no_fallback=False, dry_run=False, output_type=None, token_embedding_type=None, types=None,
+             importance=None, values=(), progress=None):
+    cdef nano_error err
+    cdef nano_status status
+    cdef nano_quantize_options options = nano_quantize_options_default()
+    cdef _QuantizeJob job = _QuantizeJob()
+    cdef _Gguf handle = gguf.handle
+    cdef nano_gguf *file = gguf.get_p()
+    cdef bytes path = b"" if out is None else _path(out)
+    cdef const char *c_path = path
+    job.types = {_name(name): _type(type) for name, type in (types or {}).items()}
+    job.importance = {_name(name): _Input(_flat(x, _FLOAT32)) for name, x in (importance or {}).items()}
+    job.progress = progress
+    job.set_values(values)
+    options.ftype = ftype
+    options.n_threads = n_threads
+    options.allow_requantize = allow_requantize
+    options.pure = pure
+    options.leave_output = leave_output
+    options.no_fallback = no_fallback
+    options.dry_run = dry_run
+    options.output_type = -1 if output_type is None else _type(output_type)
+    options.token_embedding_type = -1 if token_embedding_type is None else _type(token_embedding_type)
+    options.context = <void *>job
+    options.choose = _choose
+    if importance is not None:
+        options.importance = _importance
+    options.progress = _on_step
+    options.values = job.values
+    options.n_values = len(values)
+    with nogil:
+        status = nano_quantize_file(file, c_path, &options, &err)
+    if job.error is not None:
+        raise job.error
+    _check(status, &err)
 
 
 # ------------------------------------------------------------------- graph

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Limits", "Memory", "SamplerParams", "TensorInfo"]
+__all__ = ["Limits", "Memory", "QuantizeStep", "SamplerParams", "TensorInfo"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +78,23 @@ class SamplerParams:
     min_keep: int
     logit_bias: tuple[tuple[int, float], ...] = ()
     """(token id, value added to its logit)."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeStep:
+    """Where quantising a file is: at one of its tensors."""
+
+    tensor: TensorInfo
+    """As it is in the file."""
+    type: str
+    """What it becomes."""
+    wanted: str
+    """What the recipe or the caller chose; not `type` where its blocks do not fill a row: a fallback."""
+    has_importance: bool
+    n_bytes: int
+    """After."""
+    index: int
+    is_done: bool
+    """With this tensor."""
+    n_read: int
+    """Bytes of tensors read so far."""
