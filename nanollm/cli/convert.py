@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from ..convert import OUTTYPES, convert
-from .common import EXIT_OK, ArgumentParser, UsageError, format_bytes, is_terminal, log
-
-Progress = Callable[[int, int, str], None]
+from .common import EXIT_OK, ArgumentParser, UsageError, format_bytes, log
+from .progress import progress_of
 
 _EPILOG = """\
 examples:
@@ -48,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError("IN and OUT.gguf are the same")
     start = time.perf_counter()
     notes: list[str] = []
-    with _progress(args.quiet) as progress:
+    with progress_of(args.quiet) as progress:
         report = convert(
             args.source,
             args.output,
@@ -67,44 +64,3 @@ def main(argv: Sequence[str]) -> int:
         size = f"{report.n_params:,} parameters, {report.n_tensors} tensors ({types}), {format_bytes(report.n_bytes)}"
         log(f"{report.path}: {report.architecture}, {size} in {time.perf_counter() - start:.1f} s")
     return EXIT_OK
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Progress]:
-    if quiet:
-        yield lambda done, total, tensor: None
-    elif is_terminal(sys.stderr):
-        with _bar() as progress:
-            yield progress
-    else:
-        yield _lines()
-
-
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Bar(*columns, TextColumn("{task.description}", markup=False), console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=None)
-
-        def progress(done: int, total: int, tensor: str) -> None:
-            bar.update(task, completed=done, total=total, description=tensor)
-
-        yield progress
-
-
-def _lines() -> Progress:
-    """A line for each tenth."""
-    last = -1
-
-    def progress(done: int, total: int, tensor: str) -> None:
-        nonlocal last
-        tenth = 10 * done // total if total else 10
-        if tenth > last:
-            last = tenth
-            log(f"{10 * tenth:3d} %  {format_bytes(done)} of {format_bytes(total)}  {tensor}".rstrip())
-
-    return progress
