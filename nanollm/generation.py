@@ -129,6 +129,7 @@ class Generation(Iterator[str]):
         self._sampler = _core.Sampler(model.n_vocab, self.sampler_params)
         self._stream = _TextStream(model._tokenizer, prompt_ids, options.get("stop", ()))
         self._cancelled = False
+        self._n_cancels = model._n_cancels
         self._handed_out: list[str] = []
         self._pieces = self._run()
 
@@ -163,7 +164,7 @@ class Generation(Iterator[str]):
         self._model._session.cancel()
 
     def _is_cancelled(self) -> bool:
-        return self._cancelled
+        return self._cancelled or self._model._n_cancels != self._n_cancels
 
     def close(self) -> None:
         """Ends the generation where it is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -97,8 +97,8 @@ class Model:
     0 takes one per fast physical core. `n_batch`: most tokens in one step. `n_outputs`: most rows of logits in
     one step; None takes what fits into 4 MiB. `cache_type`: "f16" or "f32", or one for keys and one for
     values. `deterministic`: logits are the same bits for any `n_batch` and any state of the KV cache (they
-    are for any `n_threads` always). `check_memory`: refuse what does not fit, with MemoryLimitError, before a
-    weight is read.
+    are for any `n_threads` always). `importance`: add up what `Model.importance` tells. `check_memory`: refuse
+    what does not fit, with MemoryLimitError, before a weight is read.
 
     One session belongs to a model. Calls from several threads are safe and wait for each other; for work side
     by side, open the file once a thread: the operating system shares the mapped weights.
@@ -115,6 +115,7 @@ class Model:
         n_outputs: int | None = None,
         deterministic: bool = False,
         cache_type: str | tuple[str, str] = "f16",
+        importance: bool = False,
         check_memory: bool = True,
     ) -> None:
         start = time.perf_counter()
@@ -125,7 +126,7 @@ class Model:
         limits = _limits(
             self._gguf, self._core, n_ctx, n_threads, n_batch, n_slots, n_outputs, deterministic, cache_type
         )
-        plan = _core.Plan(self._core, limits)
+        plan = _core.Plan(self._core, replace(limits, importance=importance))
         self.memory = _report(plan)
         """The plan's table: exact bytes, kind by kind."""
         if check_memory and not self.memory.fits:
@@ -136,6 +137,7 @@ class Model:
         self._session = _core.Session(plan)
         self._seen: list[int] = []  # the tokens in the session's slot 0
         self._owner: Generation | None = None  # the generation that put the last of them there
+        self._n_cancels = 0
         self._templates: dict[str | None, ChatTemplate] = {}
         self._last_chat: tuple[str, Generation] | None = None
         self.load_ms = 1000 * (time.perf_counter() - start)
@@ -206,6 +208,11 @@ class Model:
         return tuple(filter(self._tokenizer.is_end, range(self._tokenizer.n_tokens)))
 
     # ------------------------------------------------------------------ text and tokens
+
+    @property
+    def tokenizer(self) -> _core.Tokenizer:
+        """The file's tokenizer, for its special ids and its rules."""
+        return self._tokenizer
 
     def tokenize(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
         """The ids of `text`. `add_special`: with the tokens that the file puts around a text. `parse_special`:
@@ -279,16 +286,52 @@ class Model:
         """The logits after each of `token_ids`, evaluated from an empty context: f32 (n_tokens, n_vocab)."""
         import numpy as np
 
+        result = np.empty((len(token_ids), self.n_vocab), dtype=np.float32)
+        for end, rows in self.logit_rows(token_ids):
+            result[end - len(rows) : end] = rows
+        return result
+
+    def logit_rows(self, token_ids: Sequence[int], first: int = 0) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Evaluates `token_ids` from an empty context step by step, and gives after each step how many tokens are
+        evaluated and the logits after each of the step's tokens, f32 (n, n_vocab).
+
+        Tokens before `first` are evaluated in steps of their own that give no rows, (0, n_vocab). No step has more
+        rows than the plan's `n_outputs`. Rows are the session's own memory: valid until the next step, and the
+        caller may write to them. The model is for nothing else until the last step is over. Raises CancelledError
+        after `cancel()`.
+        """
         ids = self._checked_prompt(list(token_ids))
-        result = np.empty((len(ids), self.n_vocab), dtype=np.float32)
-        n_step = min(self.memory.limits.n_batch, self.memory.limits.n_outputs)
+        limits, n_cancels = self.memory.limits, self._n_cancels
         with self._lock:
             self._keep(0)
-            for i in range(0, len(ids), n_step):
-                part = ids[i : i + n_step]
-                self._eval(part, [1] * len(part), _never)
-                result[i : i + len(part)] = self._session.logits
-        return result
+        start = 0
+        while start < len(ids):
+            is_wanted = start >= first
+            most = min(limits.n_batch, limits.n_outputs) if is_wanted else min(limits.n_batch, first - start)
+            part = ids[start : start + most]
+            with self._lock:
+                if len(self._seen) != start or self._owner is not None:
+                    raise ArgumentError(f"{self.path}: the model was used for something else between two steps")
+                self._eval(part, [is_wanted] * len(part), lambda: self._n_cancels != n_cancels)
+                rows: NDArray[np.float32] = self._session.logits
+            start += len(part)
+            yield start, rows
+
+    def cancel(self) -> None:
+        """Ends all that is being evaluated, even in the middle of a step: `logits` and `logit_rows` raise
+        CancelledError, generations end. May be called from any thread."""
+        self._n_cancels += 1
+        self._session.cancel()
+
+    def importance(self, weight: str) -> tuple[NDArray[np.float64], int]:
+        """What the matrix `weight` was multiplied with since the model was opened: the sum of the squares of each
+        column, f64 (n_columns), and the number of rows added up.
+
+        Raises NotFoundError for a weight that nothing is multiplied with, ArgumentError where the model was opened
+        without `importance`.
+        """
+        with self._lock:
+            return self._session.importance(weight)
 
     # ------------------------------------------------------------------ the session; callers hold the lock
 
@@ -320,7 +363,7 @@ class Model:
         last: NDArray[np.float32] = self._session.logits[-1]
         return last
 
-    def _eval(self, ids: list[int], wanted: list[int] | None, is_cancelled: Callable[[], bool]) -> None:
+    def _eval(self, ids: list[int], wanted: list[bool] | None, is_cancelled: Callable[[], bool]) -> None:
         """One step in slot 0. A cancellation meant for a generation that has already ended is passed over."""
         if is_cancelled():
             raise CancelledError(f"{self.path}: cancelled")
@@ -373,10 +416,6 @@ class Model:
         bos = self._tokenizer.bos
         starts_with_bos = bos is not None and text.startswith(self._tokenizer.spelling(bos))
         return self._tokenizer.encode(text, not starts_with_bos, True)
-
-
-def _never() -> bool:
-    return False
 
 
 def _program(gguf: _core.Gguf) -> bytes:
@@ -441,6 +480,7 @@ def _limits(
         type_k=type_k.upper(),
         type_v=type_v.upper(),
         deterministic=deterministic,
+        importance=False,
     )
 
 
