@@ -102,7 +102,7 @@ def ftypes() -> dict[str, int]:
 def ftype_from_name(name: str) -> int:
     """The number of a name in any case, or of a number in digits."""
 
-def quantize(
+def quantize_file(
     gguf: Gguf,
     out: str | os.PathLike[str] | None,
     ftype: int,

@@ -678,9 +678,9 @@ cdef c_bool _on_step(void *context, const nano_quantize_step *step) noexcept wit
     return True
 
 
-def quantize(Gguf gguf not None, out, ftype, *, n_threads=0, allow_requantize=False, pure=False, leave_output=False,
-             no_fallback=False, dry_run=False, output_type=None, token_embedding_type=None, types=None,
-             importance=None, values=(), progress=None):
+def quantize_file(Gguf gguf not None, out, ftype, *, n_threads=0, allow_requantize=False, pure=False,
+                  leave_output=False, no_fallback=False, dry_run=False, output_type=None, token_embedding_type=None,
+                  types=None, importance=None, values=(), progress=None):
     cdef nano_error err
     cdef nano_status status
     cdef nano_quantize_options options = nano_quantize_options_default()
