@@ -17,7 +17,7 @@ from pathlib import Path
 
 from nanollm import _core
 from nanollm.convert import bytelevel
-from nanollm.convert.openai import gguf_name, metadata, original_name, set_end
+from nanollm.convert.openai import check_sizes, gguf_name, metadata, original_name, set_end
 from nanollm.convert.source import FLOATS, Source, SourceTensor, elements, first_bytes, map_file
 from nanollm.convert.vocabulary import Kind, Vocabulary
 from nanollm.errors import FormatError, UnsupportedError
@@ -76,6 +76,7 @@ def read(path: Path) -> Source:
     if len(set(names)) != len(names):
         twice = next(t.origin for t in tensors if names.count(t.name) > 1)
         raise FormatError(f"{path}: found tensor '{twice}' twice")
+    check_sizes(path, tensors, n_vocab, n_ctx)
     vocabulary = _vocabulary(path, tokens)
     return Source(
         path=path,

@@ -115,6 +115,7 @@ def _tensors(folder: Path, hf: HuggingFace[Any], c: object, config: Record, note
             continue
         if name in out:
             raise UnsupportedError(f"{entry.path}: tensors '{out[name].origin}' and '{origin}' have one place")
+        entry.check_type()
         shape = entry.shape[::-1] if rule.transposed else entry.shape
         out[name] = SourceTensor(name, shape, entry.type, partial(_load, entry, rule, c), origin)
 

@@ -13,10 +13,10 @@ from typing import Any
 from nanollm.convert import tensorbundle, tokenizer
 from nanollm.convert.source import Source, SourceTensor, read_record
 from nanollm.convert.vocabulary import Kind, Vocabulary
-from nanollm.errors import FileError, FormatError, UnsupportedError
+from nanollm.errors import FileError, FormatError, ShapeError, UnsupportedError
 from nanollm.models import Array, Record, Value, lookup
 
-__all__ = ["END_OF_TEXT", "gguf_name", "metadata", "original_name", "read", "recognises", "set_end"]
+__all__ = ["END_OF_TEXT", "check_sizes", "gguf_name", "metadata", "original_name", "read", "recognises", "set_end"]
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -58,6 +58,7 @@ def read(folder: Path) -> Source:
         name = gguf_name(origin)
         if name is None:
             raise UnsupportedError(f"{prefix}: variable '{origin}' is left over: GPT-2 has no place for it")
+        entry.check_type()
         # Convolutions of width 1: (1, n_in, n_out).
         is_conv = len(entry.shape) == 3 and entry.shape[0] == 1
         shape = entry.shape[:0:-1] if is_conv else entry.shape
@@ -65,14 +66,16 @@ def read(folder: Path) -> Source:
     if left_out:
         notes.append(f"{len(left_out)} variables of the optimiser are left out: '{left_out[0]}', …")
 
+    n_ctx = hparams.integer("n_ctx", 1)
+    check_sizes(prefix, tensors, n_vocab, n_ctx)
     vocabulary = tokenizer.from_vocab_and_merges(folder / "encoder.json", folder / "vocab.bpe")
     set_end(vocabulary)
     vocabulary.fit(n_vocab, str(folder), notes)
-    sizes = [hparams.integer(key, 1) for key in ("n_ctx", "n_embd", "n_layer", "n_head")]
+    sizes = [hparams.integer(key, 1) for key in ("n_embd", "n_layer", "n_head")]
     return Source(
         path=folder,
         architecture=lookup("gpt2", hparams.source),
-        metadata=metadata(hparams.source, *sizes) | vocabulary.metadata(),
+        metadata=metadata(hparams.source, n_ctx, *sizes) | vocabulary.metadata(),
         tensors=tensors,
         name=f"gpt2-{folder.resolve().name}",
         notes=notes,
@@ -107,10 +110,12 @@ def gguf_name(origin: str) -> str | None:
     name = _MODULES.get(found["module"]) if found else None
     if not found or name is None:
         return None
-    in_layer = found["module"].partition("_")[0] not in ("wte", "wpe", "lm") and found["module"] != "ln_f"
-    if in_layer != (found["i"] is not None) or name.endswith(".weight") != (found["kind"] == ""):
+    module, kind = found["module"], found["kind"]
+    in_layer = module not in ("wte", "wpe", "lm_head", "ln_f")
+    known = ("",) if name.endswith(".weight") else ("/g" if module.startswith("ln_") else "/w", "/b")
+    if in_layer != (found["i"] is not None) or kind not in known:
         return None
-    return f"blk.{found['i']}.{name}{_KINDS[found['kind']]}" if in_layer else f"{name}{_KINDS[found['kind']]}"
+    return f"blk.{found['i']}.{name}{_KINDS[kind]}" if in_layer else f"{name}{_KINDS[kind]}"
 
 
 def original_name(name: str) -> str:
@@ -119,6 +124,14 @@ def original_name(name: str) -> str:
     where = f"model/h{layer}/" if layer else "model/"
     candidates = (f"{where}{module}{kind}" for module in _MODULES for kind in _KINDS)
     return next((c for c in candidates if gguf_name(c) == f"{'blk.' + layer + '.' if layer else ''}{rest}"), name)
+
+
+def check_sizes(path: Path, tensors: list[SourceTensor], n_vocab: int, n_ctx: int) -> None:
+    """Raises ShapeError where the header's sizes are not those of the embeddings."""
+    for t in tensors:
+        n = {"token_embd.weight": n_vocab, "position_embd.weight": n_ctx}.get(t.name)
+        if n is not None and t.shape[:1] != (n,):
+            raise ShapeError(f"{path}: tensor '{t.origin}': found {list(t.shape)}, expected {n} rows")
 
 
 def metadata(source: str, n_ctx: int, n_embd: int, n_layer: int, n_head: int) -> dict[str, Value]:

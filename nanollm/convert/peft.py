@@ -150,6 +150,7 @@ def _pairs(folder: Path) -> dict[str, tuple[safetensors.Entry, safetensors.Entry
         for part in "AB":
             if part not in pair:
                 raise NotFoundError(f"{path}: tensor 'base_model.model.{module}.lora_{part}.weight' is missing")
+            pair[part].check_type()
     return {module: (pair["A"], pair["B"]) for module, pair in parts.items()}
 
 

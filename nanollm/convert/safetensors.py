@@ -34,11 +34,14 @@ class Entry:
     shape: tuple[int, ...]
     offset: int
 
-    def load(self) -> Array:
-        """Its elements as a view of the file; bf16 as uint16."""
+    def check_type(self) -> None:
+        """Raises UnsupportedError for a type that no weight is read from."""
         if self.type not in FLOATS:
             known = ", ".join(FLOATS)
             raise UnsupportedError(f"{self.path}: tensor '{self.name}': type {self.type}, only {known} are supported")
+
+    def load(self) -> Array:
+        """Its elements as a view of the file; bf16 as uint16. For types that ``check_type`` accepts."""
         return elements(self.path, FLOATS[self.type], self.offset, self.shape)
 
 

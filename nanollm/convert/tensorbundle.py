@@ -30,7 +30,7 @@ _DTYPES = {1: "F32", 14: "BF16", 19: "F16"}
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One variable. ``type`` is a name of FLOATS, or the dtype's number in TensorFlow."""
+    """One variable. ``type`` is a name of FLOATS, or says what number the dtype has in TensorFlow."""
 
     path: Path
     """Of the data file."""
@@ -39,11 +39,14 @@ class Entry:
     shape: tuple[int, ...]
     offset: int
 
-    def load(self) -> Array:
-        """Its elements as a view of the file; bf16 as uint16."""
+    def check_type(self) -> None:
+        """Raises UnsupportedError for a type that no weight is read from."""
         if self.type not in FLOATS:
             known = ", ".join(FLOATS)
             raise UnsupportedError(f"{self.path}: variable '{self.name}': {self.type}, only {known} are supported")
+
+    def load(self) -> Array:
+        """Its elements as a view of the file; bf16 as uint16. For types that ``check_type`` accepts."""
         return elements(self.path, FLOATS[self.type], self.offset, self.shape)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from nanollm import _core
 from nanollm.convert.source import FLOATS, Source, SourceTensor
-from nanollm.errors import FormatError, UnsupportedError
+from nanollm.errors import FormatError, ShapeError, UnsupportedError
 from nanollm.models import PROGRAM_KEY, Array, Record, Value, build
 
 __all__ = ["OUTTYPES", "write"]
@@ -113,12 +113,15 @@ def _program(source: Source, tensors: list[SourceTensor], metadata: dict[str, Va
     """Building it now is the check that nothing is missing or left over and that all shapes agree."""
     origins = {t.name: t.origin for t in tensors}
     kept = source.gguf
-    return build(
-        source.architecture,
-        Record(lambda key: metadata.get(key, None if kept is None else kept.get(key)), str(source.path)),
-        {t.name: t.shape for t in tensors},
-        lambda n: origins.get(n) or source.original_name(n),
-    )
+    try:
+        return build(
+            source.architecture,
+            Record(lambda key: metadata.get(key, None if kept is None else kept.get(key)), str(source.path)),
+            {t.name: t.shape for t in tensors},
+            lambda n: origins.get(n) or source.original_name(n),
+        )
+    except ShapeError as e:  # of two activations: no tensor is to blame
+        raise e if str(source.path) in str(e) else ShapeError(f"{source.path}: {e}") from None
 
 
 def _order(t: SourceTensor) -> tuple[int, int]:
