@@ -243,6 +243,32 @@ static void test_fit(const tiny_model *m) {
     nano_plan_free(plan);
 }
 
+/* Positions looked up in a table, as GPT-2 has: no context may be longer than the table. */
+static void test_position_table(const tiny_model *m) {
+    nano_graph *g = NULL;
+    nano_limits limits = nano_limits_default();
+    nano_model *model = NULL;
+    nano_plan *plan = NULL;
+    uint8_t program[1024];
+    size_t size = 0;
+    int32_t n_ctx = -1, positions = -1, wanted = -1, x = -1;
+    CHECK_OK(nano_graph_create(&g, &check_error));
+    CHECK_OK(nano_graph_input(g, NANO_INPUT_POSITIONS, &positions, &check_error));
+    CHECK_OK(nano_graph_input(g, NANO_INPUT_WANTED, &wanted, &check_error));
+    x = tiny_op(g, "rows", tiny_w(g, "token_embd.weight"), positions, -1);
+    CHECK_OK(nano_graph_set_output(g, tiny_op(g, "rows", x, wanted, -1), &check_error));
+    CHECK_OK(nano_graph_save(g, program, sizeof program, &size, &check_error));
+    CHECK_OK(nano_model_create(m->gguf, program, size, &model, &check_error));
+    limits.n_ctx = TINY_VOCAB + 1;
+    CHECK_FAILS(NANO_ERR_LIMIT, "position table of 96", nano_plan_create(model, &limits, &plan, &check_error));
+    CHECK_FAILS(NANO_ERR_LIMIT, "position table", nano_plan_fit(model, &limits, UINT64_MAX, &n_ctx, &check_error));
+    limits.n_ctx = TINY_VOCAB;
+    CHECK_OK(nano_plan_create(model, &limits, &plan, &check_error));
+    nano_plan_free(plan);
+    nano_model_free(model);
+    nano_graph_free(g);
+}
+
 int main(void) {
     test_shape_rules();
     test_head_limit();
@@ -255,6 +281,7 @@ int main(void) {
         test_plan(&m, 33, 5);
         if (i == 0) {
             test_fit(&m);
+            test_position_table(&m);
             test_damage(&m);
         }
         tiny_model_close(&m);
