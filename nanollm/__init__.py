@@ -17,6 +17,7 @@ from nanollm.errors import (
 )
 from nanollm.generation import Generation, Timings
 from nanollm.model import MemoryReport, Model
+from nanollm.quantize import QuantizedTensor, QuantizeReport, quantize
 
 __all__ = [
     "ArgumentError",
@@ -33,11 +34,14 @@ __all__ = [
     "Model",
     "NanoError",
     "NotFoundError",
+    "QuantizeReport",
+    "QuantizedTensor",
     "SamplerParams",
     "ShapeError",
     "TensorInfo",
     "Timings",
     "UnsupportedError",
+    "quantize",
 ]
 
 __version__ = _version()

@@ -11,9 +11,13 @@ from .common import EXIT_OK, ArgumentParser, UsageError, run
 
 # Name: what --help says of it. The module of that name holds main(argv) -> exit code.
 _COMMANDS = {
+    "compare": "tell size, quality and speed of several files of one model",
     "convert": "write a Hugging Face folder or a llama2.c file as GGUF",
     "fit": "tell the memory a model needs, and whether it fits this machine",
+    "imatrix": "tell what the columns of a model's matrices weigh in a text",
     "info": "show a GGUF file's metadata and tensors",
+    "perplexity": "tell how well a model predicts a text, by itself or beside another",
+    "quantize": "write a GGUF file with smaller types; nanollm-quantize is the same",
 }
 
 
@@ -27,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _overview(words: Sequence[str]) -> int:
-    lines = [f"  {name:<10}{text}" for name, text in _COMMANDS.items()]
+    lines = [f"  {name:<12}{text}" for name, text in _COMMANDS.items()]
     parser = ArgumentParser(
         "nanollm",
         "Runs, quantises and fine-tunes small language models on small devices.",
