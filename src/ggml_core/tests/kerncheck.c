@@ -25,6 +25,7 @@
 #include "cpu/kernels.h"
 #include "types/blocks.h"
 #include "types/f16.h"
+#include "types/unpacked.h"
 
 enum { N_REGIONS = 8, GUARD = 128, GUARD_BYTE = 0xA5, N_ROUNDS = 200, MAX_N = 2048 };
 static const size_t region_size = (size_t)1 << 22;
@@ -180,10 +181,25 @@ static void fill_float_row(const nano_type_traits *type, enum fill fill, uint8_t
     type->from_float(x, row, n);
 }
 
-/* Blocks start with d and, in the _1 types, m; then come high bits and codes, any of which are legal. */
+/* Where a block has its d, and its m or dmin (0: none). */
+static size_t d_place(nano_type type, size_t *m) {
+    *m = 0;
+    switch (type) {
+        case NANO_TYPE_Q4_1:
+        case NANO_TYPE_Q5_1:
+        case NANO_TYPE_Q4_K:
+        case NANO_TYPE_Q5_K: *m = 2; return 0;
+        case NANO_TYPE_Q2_K: *m = offsetof(nano_block_q2_k, dmin); return offsetof(nano_block_q2_k, d);
+        case NANO_TYPE_Q3_K: return offsetof(nano_block_q3_k, d);
+        case NANO_TYPE_Q6_K: return offsetof(nano_block_q6_k, d);
+        default: return 0;
+    }
+}
+
+/* Whatever else a block holds, all bytes are legal. */
 static void fill_block_row(const nano_type_traits *type, enum fill fill, uint8_t *row, int64_t n) {
-    const bool has_m = type->type == NANO_TYPE_Q4_1 || type->type == NANO_TYPE_Q5_1;
-    const size_t header = has_m ? 4 : 2;
+    size_t m = 0;
+    const size_t d = d_place(type->type, &m);
     static const uint8_t extremes[] = {0x00, 0x0f, 0x7f, 0x80, 0xf0, 0xff};
     if (fill == FILL_BELL) {
         fill_float_row(type, fill, row, n);
@@ -191,12 +207,12 @@ static void fill_block_row(const nano_type_traits *type, enum fill fill, uint8_t
     }
     for (int64_t b = 0; b < n / type->block_size; b++, row += type->block_bytes) {
         const uint8_t extreme = extremes[random_int(0, 5)];
-        nano_store_f16(row, fill == FILL_EXACT ? 1.0f : random_scale());
-        if (has_m) {
-            nano_store_f16(row + 2, fill == FILL_EXACT ? (float)random_int(-8, 8) : random_scale() * random_float());
-        }
-        for (size_t i = header; i < type->block_bytes; i++) {
+        for (size_t i = 0; i < type->block_bytes; i++) {
             row[i] = fill == FILL_EXTREME ? extreme : fill == FILL_ZERO ? 0 : (uint8_t)next_random();
+        }
+        nano_store_f16(row + d, fill == FILL_EXACT ? 1.0f : random_scale());
+        if (m != 0) {
+            nano_store_f16(row + m, fill == FILL_EXACT ? (float)random_int(-8, 8) : random_scale() * random_float());
         }
     }
 }
@@ -207,10 +223,11 @@ static void fill_a8_row(enum fill fill, uint8_t *row, int64_t n) {
     int16_t *sum = (int16_t *)(void *)(d + n / NANO_A8_BLOCK);
     for (int64_t b = 0; b < n / NANO_A8_BLOCK; b++) {
         const int8_t extreme = one_in(2) ? 127 : -127;
+        const int64_t top = fill == FILL_EXACT ? 15 : 127; /* products with scales of the parts stay exact */
         d[b] = fill == FILL_EXACT ? 1.0f : fill == FILL_ZERO ? 0.0f : random_scale();
         sum[2 * b] = sum[2 * b + 1] = 0;
         for (int64_t i = b * NANO_A8_BLOCK; i < (b + 1) * NANO_A8_BLOCK; i++) {
-            q[i] = (int8_t)(fill == FILL_ZERO ? 0 : fill == FILL_EXTREME ? extreme : random_int(-127, 127));
+            q[i] = (int8_t)(fill == FILL_ZERO ? 0 : fill == FILL_EXTREME ? extreme : random_int(-top, top));
             sum[i / 16] = (int16_t)(sum[i / 16] + q[i]);
         }
     }
@@ -234,18 +251,35 @@ static void fill_rows(const nano_type_traits *type, enum fill fill, void *rows, 
     }
 }
 
-/* The sum in double, and in *bound the sum of |terms|. In the _1 types a product is two terms. */
+/* |m| or |min| of element i, asked for in order. */
+static double min_term(const nano_type_traits *type, const uint8_t *w, int64_t i) {
+    static nano_unpacked u;
+    const uint8_t *block = w + (size_t)(i / type->block_size) * type->block_bytes;
+    if (type->type == NANO_TYPE_Q4_1 || type->type == NANO_TYPE_Q5_1) {
+        return fabs((double)nano_load_f16(block + 2));
+    }
+    nano_unpack_fn *unpack = type->type == NANO_TYPE_Q2_K   ? nano_q2_k_unpack
+                             : type->type == NANO_TYPE_Q4_K ? nano_q4_k_unpack
+                             : type->type == NANO_TYPE_Q5_K ? nano_q5_k_unpack
+                                                            : NULL;
+    if (unpack == NULL) {
+        return 0.0;
+    }
+    if (i % type->block_size == 0) {
+        unpack(block, &u);
+    }
+    return fabs((double)u.min[i % type->block_size / u.part]);
+}
+
+/* The sum in double, and in *bound the sum of |terms|. With a minimum, a product is two terms. */
 static double oracle_dot(const nano_type_traits *type, const uint8_t *w, int64_t n, double *bound) {
     static float values[MAX_N];
-    const bool has_m = type->type == NANO_TYPE_Q4_1 || type->type == NANO_TYPE_Q5_1;
     double sum = 0.0;
     type->to_float(w, values, n);
     *bound = 0.0;
     for (int64_t i = 0; i < n; i++) {
-        const uint8_t *block = w + (size_t)(i / type->block_size) * type->block_bytes;
-        const double extra = has_m ? 2.0 * fabs((double)nano_load_f16(block + 2)) : 0.0;
         sum += (double)values[i] * state.oracle_x[i];
-        *bound += (fabs((double)values[i]) + extra) * fabs(state.oracle_x[i]);
+        *bound += (fabs((double)values[i]) + 2.0 * min_term(type, w, i)) * fabs(state.oracle_x[i]);
     }
     return sum;
 }
@@ -253,7 +287,7 @@ static double oracle_dot(const nano_type_traits *type, const uint8_t *w, int64_t
 static void check_linear_values(const nano_linear_args *a, const nano_type_traits *type, const nano_type_traits *x_type,
                                 enum fill fill) {
     static float x[MAX_N];
-    const double terms = (double)(a->n / type->block_size);
+    const double terms = (double)(a->n / (type->block_size > 1 ? NANO_BLOCK : 1));
     for (int64_t c = 0; c < a->n_cols; c++) {
         x_type->to_float((const uint8_t *)a->x + (size_t)c * a->x_stride, x, a->n);
         for (int64_t i = 0; i < a->n; i++) {
@@ -295,7 +329,7 @@ static void check_nano_linear_fn(nano_linear_fn *fn, nano_linear_fn *ref) {
         const enum fill fill = (enum fill)(round % N_FILLS);
         nano_linear_args a;
         const int64_t blocks =
-            round % 13 == 12 ? 1500 / type->block_size : random_int(1, type->block_size > 1 ? 14 : 450);
+            round % 13 == 12 ? 1500 / type->block_size : random_int(1, type->block_size > 32 ? 5 : type->block_size > 1 ? 14 : 450);
         a.n = blocks * type->block_size;
         a.n_rows = round % 13 == 12 ? 9 : random_size(round < 20 ? 40 : 9);
         a.n_cols = round % 13 == 12 ? 5 : random_size(round < 20 ? 20 : 9);

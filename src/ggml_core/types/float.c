@@ -32,3 +32,13 @@ void nano_bf16_to_float(const void *x, float *y, int64_t n) {
         y[i] = nano_load_bf16(in + 2 * i);
     }
 }
+
+/* Every element is stored by itself: nothing to weigh. */
+#define WEIGHTED(name)                                                                                             \
+    void nano_##name##_from_float_weighted(const float *x, const float *importance, void *y, int64_t n) {          \
+        (void)importance;                                                                                          \
+        nano_##name##_from_float(x, y, n);                                                                         \
+    }
+WEIGHTED(f32)
+WEIGHTED(f16)
+WEIGHTED(bf16)

@@ -6,6 +6,7 @@
 
 #include "types/blocks.h"
 #include "types/f16.h"
+#include "types/super.h"
 #include "types/types.h"
 
 /* floor(x) for 0 <= x < top + 1, else the nearer end; NaN gives 0. */
@@ -161,3 +162,47 @@ void nano_q5_1_to_float(const void *x, float *y, int64_t n) {
         expand(code, nano_load_f16(block->d), 0, nano_load_f16(block->m), y);
     }
 }
+
+/* ------------------------------------------------------------- searching */
+
+#define WEIGHTED(name, search, ...)                                                                              \
+    void nano_##name##_from_float_weighted(const float *x, const float *importance, void *y, int64_t n) {         \
+        static const nano_grid grid = __VA_ARGS__;                                                                \
+        nano_block_##name *block = y;                                                                             \
+        nano_blocks blocks;                                                                                       \
+        for (int64_t i = 0; i < n; i += blocks.n * NANO_BLOCK) {                                                  \
+            search(x + i, importance != NULL ? importance + i : NULL, n - i, &grid, &blocks);                     \
+            for (int k = 0; k < blocks.n; k++, block++) {                                                         \
+                store_##name(&blocks, k, block);                                                                  \
+            }                                                                                                     \
+        }                                                                                                         \
+    }
+
+static void store_q4_0(const nano_blocks *b, int k, nano_block_q4_0 *block) {
+    nano_store_f16(block->d, b->d[k]);
+    pack_low(b->code + k * NANO_BLOCK, block->q);
+}
+
+static void store_q4_1(const nano_blocks *b, int k, nano_block_q4_1 *block) {
+    nano_store_f16(block->d, b->d[k]);
+    nano_store_f16(block->m, -b->m[k]);
+    pack_low(b->code + k * NANO_BLOCK, block->q);
+}
+
+static void store_q5_0(const nano_blocks *b, int k, nano_block_q5_0 *block) {
+    nano_store_f16(block->d, b->d[k]);
+    pack_low(b->code + k * NANO_BLOCK, block->q);
+    pack_high(b->code + k * NANO_BLOCK, block->high);
+}
+
+static void store_q5_1(const nano_blocks *b, int k, nano_block_q5_1 *block) {
+    nano_store_f16(block->d, b->d[k]);
+    nano_store_f16(block->m, -b->m[k]);
+    pack_low(b->code + k * NANO_BLOCK, block->q);
+    pack_high(b->code + k * NANO_BLOCK, block->high);
+}
+
+WEIGHTED(q4_0, nano_blocks_scaled, {-8.0f, 7.0f, -6.6f, -9.0f, 12, NULL})
+WEIGHTED(q4_1, nano_blocks_ranged, {0.0f, 15.0f, 13.3f, 17.0f, 14, NULL})
+WEIGHTED(q5_0, nano_blocks_scaled, {-16.0f, 15.0f, -14.0f, -17.5f, 12, NULL})
+WEIGHTED(q5_1, nano_blocks_ranged, {0.0f, 31.0f, 29.0f, 33.5f, 14, NULL})

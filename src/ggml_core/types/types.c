@@ -6,15 +6,15 @@
 
 static const nano_type_traits type_table[] = {
 #define NANO_TYPE(NAME, name, id, block, bytes, activation) \
-    {id, #NAME, block, bytes, NANO_TYPE_##activation, nano_##name##_from_float, nano_##name##_to_float},
-#define NANO_TYPE_SIZE_ONLY(NAME, id, block, bytes) {id, #NAME, block, bytes, NANO_TYPE_F32, NULL, NULL},
+    {id, #NAME, block, bytes, NANO_TYPE_##activation, nano_##name##_from_float, \
+     nano_##name##_from_float_weighted, nano_##name##_to_float},
+#define NANO_TYPE_SIZE_ONLY(NAME, id, block, bytes) {id, #NAME, block, bytes, NANO_TYPE_F32, NULL, NULL, NULL},
 #include "types/types.inc"
 #undef NANO_TYPE
 #undef NANO_TYPE_SIZE_ONLY
 };
 
-static const nano_type_traits a8_traits = {NANO_TYPE_A8,    "A8", NANO_A8_BLOCK, 40, NANO_TYPE_F32, nano_a8_from_float,
-                                           nano_a8_to_float};
+static const nano_type_traits a8_traits = {NANO_TYPE_A8,    "A8", NANO_A8_BLOCK, 40, NANO_TYPE_F32, nano_a8_from_float, NULL, nano_a8_to_float};
 
 enum { N_TYPES = sizeof type_table / sizeof type_table[0] };
 
@@ -129,7 +129,7 @@ nano_status nano_type_quantize(nano_type type, const float *x, const float *impo
     const size_t row_bytes = (size_t)(n_per_row / t->block_size) * t->block_bytes;
     uint8_t *out = y;
     for (int64_t r = 0; r < n_rows; r++, x += n_per_row, out += row_bytes) {
-        t->from_float(x, out, n_per_row);
+        t->from_float_weighted(x, importance, out, n_per_row);
     }
     return NANO_OK;
 }

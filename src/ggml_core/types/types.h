@@ -38,12 +38,15 @@ static inline const int16_t *nano_a8_sum(const void *row, int64_t n) {
 /* Of the whole block whose halves' sums these are. */
 static inline int32_t nano_a8_block_sum(const int16_t *halves) { return halves[0] + halves[1]; }
 
-/* n is whole blocks. Quantised blocks are rounded as the GGUF reference defines them: same bytes. */
+/* n is whole blocks. Blocks of 32 are rounded as the GGUF reference defines them: same bytes. */
 typedef void nano_from_float_fn(const float *x, void *y, int64_t n);
+/* The same, searching for the least squared error, each element's weighted by `importance` (n numbers >= 0, or NULL). */
+typedef void nano_from_float_weighted_fn(const float *x, const float *importance, void *y, int64_t n);
 typedef void nano_to_float_fn(const void *x, float *y, int64_t n);
 
 #define NANO_TYPE(NAME, name, id, block, bytes, activation) \
     nano_from_float_fn nano_##name##_from_float;            \
+    nano_from_float_weighted_fn nano_##name##_from_float_weighted; \
     nano_to_float_fn nano_##name##_to_float;
 #define NANO_TYPE_SIZE_ONLY(NAME, id, block, bytes)
 #include "types/types.inc"
@@ -59,6 +62,7 @@ typedef struct nano_type_traits {
     size_t block_bytes;
     nano_type activation;           /* what linear's x is turned into: NANO_TYPE_F32 or NANO_TYPE_A8 */
     nano_from_float_fn *from_float; /* reference; NULL when only the size is known */
+    nano_from_float_weighted_fn *from_float_weighted;
     nano_to_float_fn *to_float;
 } nano_type_traits;
 

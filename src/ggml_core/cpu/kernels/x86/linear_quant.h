@@ -9,9 +9,11 @@
  *   v_gather_u32, _f16        of rows[i] + offset into lane i
  *   v_f16                     of the low halves of lanes whose high halves are 0
  *   v_gather_transposed       16 bytes of every row; bytes 4 k .. 4 k + 3 of row i to lane i of out[k]
+ *   v_signed_byte             byte k of every lane, signed
+ *   v_lookup                  byte codes below 16 become table[code]
  *   v_flip_i8                 signed bytes as v_dot wants the 8-bit type's weights
  *   v_add_high_bits           bit 4 k + j of each lane becomes bit 4 of byte j in q[k]
- *   v_dot                     start + the sum over the 32 products of every lane, exact
+ *   v_dot                     start + the sum over the 4 n products of every lane, exact; codes of so many bits
  *
  * One lane is one row, so an output is one chain acc = d * dx * sum + acc over the row's blocks, in order,
  * and no lanes are ever added together: any tile makes the same bits. Weights become bytes in the order
@@ -66,7 +68,7 @@ V_INLINE void unpack(const format f, const uint8_t *const *rows, size_t offset, 
 
 /* Adds a block to one column's sums. */
 V_INLINE vf add_block(const format f, const panel_block *w, const int8_t *q, float d, int32_t sum, vf acc) {
-    const vi dot = v_dot(w->q, q, f.bits, -f.bias * sum);
+    const vi dot = v_dot(w->q, q, 8, f.bits, -f.bias * sum);
     acc = v_fma(v_mul(w->d, v_set_f(d)), v_to_float(dot), acc);
     return f.has_m ? v_fma(w->m, v_set_f(d * (float)sum), acc) : acc;
 }
