@@ -56,18 +56,18 @@ def _add_model(parser: ArgumentParser) -> None:
     add("-m", "--model", metavar="FILE", help="GGUF file (default: the model that is part of the package)")
     add(
         *("-c", "--ctx-size", "--context"),
-        type=_integer(0),
+        type=int_in(0),
         metavar="N",
         help=f"size of the context in tokens; 0: the model's own (default: the model's own, at most {DEFAULT_N_CTX})",
     )
     add(
         *("-b", "--batch-size"),
-        type=_integer(1),
+        type=int_in(1),
         default=512,
         metavar="N",
         help="most prompt tokens evaluated in one step (default: 512)",
     )
-    add("-t", "--threads", type=_integer(0), default=0, metavar="N", help="threads (default: one per fast core)")
+    add("-t", "--threads", type=int_in(0), default=0, metavar="N", help="threads (default: one per fast core)")
     types = ("f16", "f32")
     add("-ctk", "--cache-type-k", choices=types, default="f16", help="type of the key cache (default: f16)")
     add("-ctv", "--cache-type-v", choices=types, default="f16", help="type of the value cache (default: f16)")
@@ -85,7 +85,7 @@ def _add_text(parser: ArgumentParser) -> None:
     add("-f", "--file", metavar="FILE", help="read the prompt from a file, taken as it is; -: from stdin")
     add(
         *("-n", "--predict", "--n-predict"),
-        type=_integer(-2),
+        type=int_in(-2),
         default=-1,
         metavar="N",
         help="tokens to generate; -1: until the model ends the text; -2: until the context is full (default: -1)",
@@ -140,19 +140,27 @@ def _add_sampling(parser: ArgumentParser, default: SamplerParams) -> None:
         )
 
     any_number, fraction = _number(), _number(0.0, 1.0)
-    group.add_argument("-s", "--seed", type=_integer(-1), default=-1, metavar="N", help="-1: a fresh one (default: -1)")
+    group.add_argument("-s", "--seed", type=int_in(-1), default=-1, metavar="N", help="-1: a fresh one (default: -1)")
     add("--temp", "--temperature", field="temperature", kind=any_number, text="temperature; 0: greedy", metavar="X")
-    add("--top-k", field="top_k", kind=_integer(), text="keep the N best tokens; 0: all")
+    add("--top-k", field="top_k", kind=int_in(), text="keep the N best tokens; 0: all")
     add("--top-p", field="top_p", kind=fraction, text="keep the best tokens that make up P; 1: off", metavar="P")
     add("--min-p", field="min_p", kind=fraction, text="keep tokens at least P times as likely as the best", metavar="P")
     add("--typical", "--typical-p", field="typical_p", kind=fraction, text="locally typical; 1: off", metavar="P")
     add("--repeat-penalty", field="repeat_penalty", kind=any_number, text="divides seen tokens' logits", metavar="X")
     add(
-        "--repeat-last-n", field="penalty_last_n", kind=_integer(-1), text="tokens penalties see; -1: the whole context"
+        "--repeat-last-n",
+        field="penalty_last_n",
+        kind=int_in(-1),
+        text="tokens penalties see; -1: the whole context",
     )
     add("--presence-penalty", field="presence_penalty", kind=any_number, text="subtracted from seen ones", metavar="X")
     add("--frequency-penalty", field="frequency_penalty", kind=any_number, text="… for each time seen", metavar="X")
-    add("--mirostat", field="mirostat", kind=_integer(0, 2), text="version; 0: off; replaces top-k, -p, min-p, typical")
+    add(
+        "--mirostat",
+        field="mirostat",
+        kind=int_in(0, 2),
+        text="version; 0: off; replaces top-k, -p, min-p, typical",
+    )
     add("--mirostat-lr", field="mirostat_eta", kind=any_number, text="learning rate, eta", metavar="X")
     add("--mirostat-ent", field="mirostat_tau", kind=any_number, text="target entropy, tau", metavar="X")
     group.add_argument(
@@ -216,7 +224,9 @@ def unescape(text: str) -> str:
     return _ESCAPE.sub(resolved, text)
 
 
-def _integer(low: int | None = None, high: int | None = None) -> Callable[[str], int]:
+def int_in(low: int | None = None, high: int | None = None) -> Callable[[str], int]:
+    """What reads an integer of a range, for argparse."""
+
     def integer(text: str) -> int:
         value = int(text)
         if (low is not None and value < low) or (high is not None and value > high) or abs(value) >= 1 << 63:

@@ -1,4 +1,4 @@
-"""Progress on stderr for the commands that write files: a terminal sees a bar, a log sees a line a tenth."""
+"""Progress on stderr: a terminal sees a bar, a log sees a line a tenth."""
 
 from __future__ import annotations
 
@@ -9,29 +9,33 @@ from contextlib import contextmanager
 from .common import format_bytes, is_terminal, log
 
 Progress = Callable[[int, int, str], None]
-"""(bytes done, bytes in all, what is at work)"""
+"""(done, in all, what is at work or known so far)"""
 
 
 @contextmanager
-def progress_of(quiet: bool) -> Iterator[Progress]:
-    """The function to call with each step, while entered."""
+def progress_of(quiet: bool, unit: str = "bytes") -> Iterator[Progress]:
+    """The function to call with each step, while entered. `unit`: of what is counted."""
     if quiet:
         yield lambda done, total, tensor: None
     elif is_terminal(sys.stderr):
-        with _bar() as progress:
+        with _bar(unit) as progress:
             yield progress
     else:
-        yield _lines()
+        yield _lines(unit)
 
 
 @contextmanager
-def _bar() -> Iterator[Progress]:
+def _bar(unit: str) -> Iterator[Progress]:
+    from rich import progress as parts
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bar
 
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Bar(*columns, TextColumn("{task.description}", markup=False), console=Console(stderr=True)) as bar:
+    columns: tuple[parts.ProgressColumn, ...] = (parts.DownloadColumn(), parts.TransferSpeedColumn())
+    if unit != "bytes":
+        columns = (parts.MofNCompleteColumn(), parts.TextColumn(unit))
+    text = parts.TextColumn("{task.description}", markup=False)
+    with parts.Progress(
+        parts.BarColumn(), *columns, parts.TimeRemainingColumn(), text, console=Console(stderr=True)
+    ) as bar:
         task = bar.add_task("", total=None)
 
         def progress(done: int, total: int, tensor: str) -> None:
@@ -40,7 +44,7 @@ def _bar() -> Iterator[Progress]:
         yield progress
 
 
-def _lines() -> Progress:
+def _lines(unit: str) -> Progress:
     """A line for each tenth."""
     last = -1
 
@@ -49,6 +53,9 @@ def _lines() -> Progress:
         tenth = 10 * done // total if total else 10
         if tenth > last:
             last = tenth
-            log(f"{10 * tenth:3d} %  {format_bytes(done)} of {format_bytes(total)}  {tensor}".rstrip())
+            amount = f"{format_bytes(done)} of {format_bytes(total)}"
+            if unit != "bytes":
+                amount = f"{done} of {total} {unit}"
+            log(f"{10 * tenth:3d} %  {amount}  {tensor}".rstrip())
 
     return progress

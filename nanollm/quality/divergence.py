@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,10 +80,15 @@ class Tally:
         )
 
 
-def divergence(model: Model, base: Logprobs, *, progress: Progress | None = None) -> Divergence:
-    """How `model` differs from the model that `base` was made with, on the same tokens in the same windows."""
+def divergence(
+    model: Model, base: Logprobs, *, n_windows: int | None = None, progress: Progress | None = None
+) -> Divergence:
+    """How `model` differs from the model that `base` was made with, on the same tokens in the same windows, or the
+    first `n_windows` of them."""
     base.check(model)
     windows = base.windows
+    if n_windows is not None:
+        windows = replace(windows, n_windows=min(n_windows, windows.n_windows))
     scored = targets(windows)
     tally = Tally(windows.n_rows)
     n_tokens = windows.n_windows * (windows.n_ctx - 1)

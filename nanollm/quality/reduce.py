@@ -30,7 +30,11 @@ class Estimate:
     error: float
 
     def __str__(self) -> str:
-        return f"{self.value:.6g} ± {self.error:.2g}"
+        """With three digits of the error."""
+        if not 0 < self.error < math.inf or abs(self.value) < 1e-4:
+            return f"{self.value:.6g} ± {self.error:.3g}"
+        n = max(0, 2 - math.floor(math.log10(self.error)))
+        return f"{self.value:.{n}f} ± {self.error:.{n}f}"
 
 
 def mean(values: NDArray[np.float64]) -> Estimate:
