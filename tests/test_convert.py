@@ -6,7 +6,6 @@ import json
 import os
 import struct
 import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -412,26 +411,10 @@ def test_what_is_no_model_at_all(tmp_path: Path) -> None:
         convert(tmp_path, tmp_path / "x.gguf", "q4_0")  # type: ignore[arg-type]
 
 
-def test_a_name_on_the_hub_is_fetched(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def snapshot_download(repository: str, allow_patterns: list[str]) -> str:
-        asked.append(repository)
-        if repository.endswith("nothing"):
-            raise OSError("404: no such repository\nmore lines")
-        return str(folder)
-
-    hub = types.ModuleType("huggingface_hub")
-    monkeypatch.setattr(hub, "snapshot_download", snapshot_download, raising=False)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    quiet(Path("org/my-model"), tmp_path / "x.gguf")
-    assert fields_of(tmp_path / "x.gguf")["llama.block_count"] == 2
-    with pytest.raises(nanollm.FileError, match=r"org/nothing: 404: no such repository$"):
-        quiet(Path("org/nothing"), tmp_path / "y.gguf")
+def test_a_name_on_the_hub_without_its_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(nanollm.FileError, match=r"org/my-model: .*nanollm\[hub\]"):
         quiet(Path("org/my-model"), tmp_path / "y.gguf")
-    assert asked == ["org/my-model", "org/nothing"]
 
 
 def test_names_of_layers_are_numbers() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
-from ..convert import OUTTYPES, convert
-from .common import EXIT_OK, ArgumentParser, UsageError, format_bytes, log
+from ..convert import OUTTYPES, convert, hub
+from .common import EXIT_OK, ArgumentParser, UsageError, format_bytes, is_terminal, log
 from .progress import progress_of
 
 _EPILOG = """\
@@ -45,14 +47,18 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError("IN and OUT.gguf are the same")
     start = time.perf_counter()
     notes: list[str] = []
+    source, name = args.source, args.name
+    if hub.is_name(source):  # before the bar, so that the hub's own has the terminal for itself
+        name = name or Path(source).name
+        source = hub.fetch(source, show_progress=not args.quiet and is_terminal(sys.stderr))
     with progress_of(args.quiet) as progress:
         report = convert(
-            args.source,
+            source,
             args.output,
             args.outtype,
             progress=progress,
             report=notes.append,
-            name=args.name,
+            name=name,
             description=args.description,
             tokenizer=args.tokenizer,
             base=args.base,

@@ -77,6 +77,8 @@ def convert(
     """
     if outtype not in OUTTYPES:
         raise ArgumentError(f"outtype: found {outtype!r}, expected one of {', '.join(OUTTYPES)}")
+    if Path(out).exists() and not Path(out).is_file():
+        raise FileError(f"{out}: not a regular file")  # a device would be replaced, a folder found at the end
     notes: list[str] = []
 
     def note(text: str) -> None:
@@ -96,7 +98,7 @@ def convert(
 
 
 def _read(source: Path, options: dict[str, Path]) -> Source:
-    if not source.exists() and hub.is_name(str(source)):
+    if hub.is_name(source):
         model = _read(hub.fetch(str(source)), options)
         model.name = source.name
         return model

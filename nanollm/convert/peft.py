@@ -117,7 +117,7 @@ def _base(folder: Path, base: Path | None, named: str) -> Base:
             return Base(architecture, c, shapes, "output.weight" not in shapes)
     if not (named or base):
         raise FileError(f"{folder / _CONFIG}: base_model_name_or_path is missing: name the model with --base")
-    if not path.exists() and hub.is_name(str(path)):
+    if hub.is_name(path):
         try:
             path = hub.fetch(str(path), hub.CONFIG)
         except FileError as e:
@@ -169,7 +169,7 @@ def _alpha(config: Record, module: str, default: float) -> float:
     patterns = config.get("alpha_pattern") or {}
     if not isinstance(patterns, dict):
         raise FormatError(f"{config.where('alpha_pattern')}: expected an object")
-    exceptions = Record(patterns.get, config.where("alpha_pattern: "))
+    exceptions = Record(patterns.get, config.where("alpha_pattern"))
     for key in patterns:
         name = key.removeprefix("^").replace(r"\.", ".")
         if not re.fullmatch(r"[\w.]+", name):

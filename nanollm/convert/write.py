@@ -48,12 +48,12 @@ def write(
     total = sum(_n_bytes(t, types[t.name]) for t in tensors)
     done = 0
     with _core.GgufWriter(out) as w:
-        for key, value in metadata.items():
-            w.set(key, _kind(value), value)
-        if source.gguf is not None:
-            for key in source.gguf.keys():  # noqa: SIM118 (a Gguf does not iterate)
-                if key not in metadata and key != PROGRAM_KEY:
-                    w.copy(source.gguf, key)
+        kept = source.gguf.keys() if source.gguf is not None else []
+        for key in dict.fromkeys((*kept, *metadata)):
+            if key in metadata:
+                w.set(key, _kind(metadata[key]), metadata[key])
+            elif source.gguf is not None and key != PROGRAM_KEY:
+                w.copy(source.gguf, key)
         if program is not None:
             w.set(PROGRAM_KEY, "uint8", np.frombuffer(program, np.uint8))
         for t in tensors:
