@@ -1,0 +1,148 @@
+# Part of _core.pyx. How values and errors cross: checks, handles, buffers, views.
+
+# ---------------------------------------------------------------- crossing
+
+cdef int _check(nano_status status, nano_error *err) except -1:
+    if status != NANO_OK:
+        raise error_from_status(<int>status, (<bytes>err.message).decode("utf-8", "replace"))
+    return 0
+
+
+cdef class _Handle:
+    """Owner of one C object. `busy` stands while a call on it runs without the GIL."""
+
+    cdef bint busy
+
+    cdef int enter(self) except -1:
+        if self.busy:
+            raise ArgumentError("this object is in use by another thread")
+        self.busy = True
+        return 0
+
+
+cdef class _Input:
+    """A contiguous buffer of the caller's, held while C reads (or fills) it."""
+
+    cdef Py_buffer view
+    cdef bint held
+
+    def __cinit__(self, obj, bint writable=False):
+        PyObject_GetBuffer(obj, &self.view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+        self.held = True
+
+    def __dealloc__(self):
+        if self.held:
+            PyBuffer_Release(&self.view)
+
+
+cdef class _View:
+    """Memory of the core as a Python buffer that keeps its owner alive."""
+
+    cdef _Handle owner
+    cdef void *data
+    cdef const char *format
+    cdef bint readonly
+    cdef int ndim
+    cdef Py_ssize_t itemsize
+    cdef Py_ssize_t shape[2]
+    cdef Py_ssize_t strides[2]
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        cdef int i
+        if self.readonly and flags & PyBUF_WRITABLE:
+            raise BufferError("this memory is mapped read-only")
+        buffer.buf = self.data
+        buffer.obj = self
+        buffer.len = self.itemsize
+        for i in range(self.ndim):
+            buffer.len *= self.shape[i]
+        buffer.itemsize = self.itemsize
+        buffer.readonly = self.readonly
+        buffer.ndim = self.ndim
+        buffer.format = <char *>self.format if flags & PyBUF_FORMAT else NULL
+        buffer.shape = self.shape if flags & PyBUF_ND else NULL
+        buffer.strides = self.strides if (flags & PyBUF_STRIDES) == PyBUF_STRIDES else NULL
+        buffer.suboffsets = NULL
+        buffer.internal = NULL
+
+
+cdef bytes _name(text):
+    cdef bytes data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else bytes(text)
+    if b"\0" in data:
+        raise ArgumentError(f"{text!r}: a name cannot contain a NUL character")
+    return data
+
+
+cdef bytes _path(path):
+    return _name(os.fsencode(path))
+
+
+cdef bytes _text(text):
+    return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else bytes(text)
+
+
+cdef str _str(const char *data, size_t size):
+    return (<bytes>data[:size]).decode("utf-8", "replace")
+
+
+cdef nano_type _type(type) except? -2:
+    cdef nano_type t
+    if not isinstance(type, str):
+        return type
+    t = nano_type_from_name(_name(type))
+    if t < 0:
+        raise ArgumentError(f"unknown tensor type {type!r}")
+    return t
+
+
+cdef str _type_str(nano_type type):
+    cdef const char *name = nano_type_name(type)
+    if name == NULL:
+        raise ArgumentError(f"unknown tensor type {type}")
+    return name.decode("ascii")
+
+
+cdef object _exact(value, dtype):
+    """`value` as a contiguous array of `dtype`; ArgumentError where a number would change (floats may round)."""
+    array = np.asarray(value)
+    if array.dtype == dtype:
+        return np.ascontiguousarray(array)
+    kinds = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}[dtype.kind]
+    if array.size and array.dtype.kind not in kinds:
+        raise ArgumentError(f"expected {dtype} values, found {array.dtype}")
+    converted = np.ascontiguousarray(array, dtype=dtype)
+    if dtype.kind in "iu" and not np.array_equal(array, converted):
+        raise ArgumentError(f"a value is out of the range of {dtype}")
+    return converted
+
+
+cdef object _INT32 = np.dtype(np.int32)
+cdef object _FLOAT32 = np.dtype(np.float32)
+
+
+cdef object _flat(value, dtype):
+    array = _exact(value, dtype)
+    if array.ndim != 1:
+        raise ArgumentError(f"expected one dimension, found shape {array.shape}")
+    return array
+
+
+cdef int _kind(key, kind) except -1:
+    if kind not in _KINDS or kind == "array":
+        known = ", ".join(name for name in _KINDS if name != "array")
+        raise ArgumentError(f"{key}: unknown kind {kind!r}, expected one of {known}")
+    return _KINDS.index(kind)
+
+
+cdef int _dims(shape, int64_t *ne) except -1:
+    """Row-major `shape` to GGUF's innermost-first order; the number of dims."""
+    cdef int n = len(shape), i
+    if not 1 <= n <= 4:
+        raise ArgumentError(f"expected 1 to 4 dimensions, found {n}")
+    for i in range(4):
+        ne[i] = shape[n - 1 - i] if i < n else 1
+    return n
+
+
+cdef tuple _shape(int n, const int64_t *ne):
+    return tuple([ne[n - 1 - i] for i in range(n)])
