@@ -12,10 +12,10 @@ from .common import EXIT_OK, ArgumentParser, UsageError, run
 # Name: what --help says of it. The module of that name holds main(argv) -> exit code.
 _COMMANDS = {
     "compare": "tell size, quality and speed of several files of one model",
-    "convert": "write a Hugging Face folder or a llama2.c file as GGUF",
+    "convert": "write a model of another format as GGUF",
     "fit": "tell the memory a model needs, and whether it fits this machine",
     "imatrix": "tell what the columns of a model's matrices weigh in a text",
-    "info": "show a GGUF file's metadata and tensors",
+    "info": "explain a GGUF file: metadata, types, tokenizer, memory to run",
     "perplexity": "tell how well a model predicts a text, by itself or beside another",
     "quantize": "write a GGUF file with smaller types; nanollm-quantize is the same",
 }

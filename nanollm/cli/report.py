@@ -41,8 +41,11 @@ def file_rows(metadata: Mapping[str, Any], tensors: Iterable[TensorInfo], n_voca
         n_parameters += math.prod(tensor.shape)
     types = ", ".join(f"{count[name]} {name}" for name, _ in size.most_common())
     rows = [("name", metadata.get("general.name")), ("description", metadata.get("general.description"))]
-    rows += [("architecture", architecture), ("parameters", f"{n_parameters:,}")]
-    rows += [("tensors", f"{sum(count.values())} ({types}), {format_bytes(sum(size.values()))}"), ("n_vocab", n_vocab)]
+    rows += [("architecture", architecture)]
+    if count:
+        held = f"{sum(count.values())} ({types}), {format_bytes(sum(size.values()))}"
+        rows += [("parameters", f"{n_parameters:,}"), ("tensors", held)]
+    rows += [("n_vocab", n_vocab)]
     rows += [(name, metadata.get(f"{architecture}.{key}")) for name, key in _HYPERPARAMETERS.items()]
     return [(name, shortened(value)) for name, value in rows if value is not None]
 
