@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -123,7 +124,7 @@ class Generation(Iterator[str]):
         self.sampler_params = _sampler_params(model, options)
         """The sampler's parameters, the seed among them."""
         self._model = model
-        self._max_tokens = options.get("max_tokens")
+        self._max_tokens = _max_tokens(options)
         self._ignore_eos = options.get("ignore_eos", False)
         self._processor = options.get("logits_processor")
         self._sampler = _core.Sampler(model.n_vocab, self.sampler_params)
@@ -281,6 +282,14 @@ def _n_overlap(text: str, stop: str) -> int:
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
 
 
+def _max_tokens(options: GenerationOptions) -> int | None:
+    value = options.get("max_tokens")
+    if value is not None and operator.index(value) < 0:
+        raise ArgumentError(f"max_tokens: {value}, expected 0 or more, or None")
+    return value
+
+
+_INTEGERS = ("seed", "top_k", "penalty_last_n", "mirostat", "min_keep")
 _NOT_SAMPLING = frozenset({"max_tokens", "stop", "ignore_eos", "logits_processor"})
 
 
@@ -291,6 +300,10 @@ def _sampler_params(model: Model, options: GenerationOptions) -> SamplerParams:
         raise TypeError(f"unexpected keyword argument {unknown[0]!r}")
     if given.get("seed") is None:
         given["seed"] = int.from_bytes(os.urandom(4), "little")
+    for name in given.keys() & _INTEGERS:
+        given[name] = operator.index(given[name])
+    if not 0 <= given["seed"] < 1 << 64:
+        raise ArgumentError(f"seed: {given['seed']}, expected 0 to {(1 << 64) - 1}")
     bias = dict(given.get("logit_bias", {}))
     if options.get("ignore_eos"):
         bias |= dict.fromkeys(model.end_tokens, float("-inf"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -30,6 +32,9 @@ DEFAULT_N_CTX = 4096
 
 _MAX_N_CTX = 2**31 - 1
 _LOGITS_BYTES = 4 << 20  # for the rows of one step when the caller names no n_outputs
+
+_open_models: weakref.WeakSet[Model] = weakref.WeakSet()
+_orphans: list[_core.Session] = []
 
 
 def default_model_path() -> str:
@@ -101,7 +106,8 @@ class Model:
     what does not fit, with MemoryLimitError, before a weight is read.
 
     One session belongs to a model. Calls from several threads are safe and wait for each other; for work side
-    by side, open the file once a thread: the operating system shares the mapped weights.
+    by side, open the file once a thread: the operating system shares the mapped weights. A forked child opens
+    the file again too: a session's threads do not come along.
     """
 
     def __init__(
@@ -119,6 +125,7 @@ class Model:
         check_memory: bool = True,
     ) -> None:
         start = time.perf_counter()
+        _check_forced_level()
         self._lock = threading.RLock()
         self.path = os.fspath(default_model_path() if path is None else path)
         self._gguf = _core.Gguf.open(self.path)
@@ -140,6 +147,8 @@ class Model:
         self._n_cancels = 0
         self._templates: dict[str | None, ChatTemplate] = {}
         self._last_chat: tuple[str, Generation] | None = None
+        self._is_orphan = False
+        _open_models.add(self)
         self.load_ms = 1000 * (time.perf_counter() - start)
         """Milliseconds from the call to a session that is ready."""
 
@@ -162,9 +171,10 @@ class Model:
             return replace(report, largest_n_ctx=_largest_n_ctx(gguf, core, report))
 
     def close(self) -> None:
-        """Gives the memory back. Calls after it fail; closing twice is fine."""
+        """Gives the memory back. Evaluation and the file's data are at an end; closing twice is fine."""
         with self._lock:
-            self._session.close()
+            if not self._is_orphan:
+                self._session.close()
             self._core.close()
             self._gguf.close()
 
@@ -217,11 +227,13 @@ class Model:
     def tokenize(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
         """The ids of `text`. `add_special`: with the tokens that the file puts around a text. `parse_special`:
         spellings of special tokens in the text become those tokens."""
+        if not isinstance(text, str):
+            raise TypeError(f"text: found a {type(text).__name__}, expected a str")
         return self._tokenizer.encode(text, add_special, parse_special)
 
     def detokenize(self, ids: Sequence[int], show_special: bool = False) -> str:
         """The text of `ids`; ill-formed bytes become U+FFFD."""
-        return self._tokenizer.decode(ids, show_special)
+        return self._tokenizer.decode([operator.index(token) for token in ids], show_special)
 
     def spelling(self, token: int) -> str:
         """The token as the file spells it."""
@@ -365,6 +377,8 @@ class Model:
 
     def _eval(self, ids: list[int], wanted: list[bool] | None, is_cancelled: Callable[[], bool]) -> None:
         """One step in slot 0. A cancellation meant for a generation that has already ended is passed over."""
+        if self._is_orphan:
+            raise ArgumentError(f"{self.path}: opened in another process: after a fork, open the file again")
         if is_cancelled():
             raise CancelledError(f"{self.path}: cancelled")
         try:
@@ -418,6 +432,24 @@ class Model:
         return self._tokenizer.encode(text, not starts_with_bos, True)
 
 
+def _disown() -> None:
+    """In a forked child: the threads of all sessions stayed behind, and freeing a session waits for its own."""
+    for model in _open_models:
+        model._lock = threading.RLock()  # a thread that stayed behind may hold it
+        model._is_orphan = True
+        _orphans.append(model._session)
+
+
+os.register_at_fork(after_in_child=_disown)
+
+
+def _check_forced_level() -> None:
+    """The core passes over a level that the machine lacks; whoever asked for it should know."""
+    level = os.environ.get("NANOLLM_CPU")
+    if level and level not in _core.cpu_levels():
+        raise ArgumentError(f"NANOLLM_CPU: found {level}, this machine has {', '.join(_core.cpu_levels())}")
+
+
 def _program(gguf: _core.Gguf) -> bytes:
     from .models import build_program
 
@@ -456,7 +488,7 @@ def _limits(
         ("n_slots", n_slots, 1),
         ("n_outputs", 1 if n_outputs is None else n_outputs, 1),
     ):
-        if not low <= value <= _MAX_N_CTX:
+        if not low <= operator.index(value) <= _MAX_N_CTX:
             raise ArgumentError(f"{name}: {value}, expected {low} to {_MAX_N_CTX}")
     trained = _n_ctx_train(gguf)
     if n_ctx is None:

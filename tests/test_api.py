@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -413,6 +414,65 @@ def test_metadata(tiny: Path) -> None:
         assert "tokenizer.ggml.tokens" not in model.metadata
         assert model.n_vocab == model.tensors[0].shape[0]
         assert {t.name for t in model.tensors} >= {"token_embd.weight", "output_norm.weight"}
+
+
+def test_wrong_types_and_ranges_are_told(tiny: Path) -> None:
+    with Model(tiny) as model:
+        wrong: Any
+        for wrong in (5, None, b"on", ["on"]):
+            with pytest.raises(TypeError, match="expected a str"):
+                model.tokenize(wrong)
+        for wrong in ([1.5], "on", 5):
+            with pytest.raises(TypeError):
+                model.detokenize(wrong)
+        for wrong in ({"max_tokens": "5"}, {"max_tokens": 1.5}, {"top_k": 1.5}, {"seed": "1"}, {"mirostat": 1.0}):
+            with pytest.raises(TypeError, match="integer"):
+                model.generate("on", **wrong)
+        for wrong in ({"max_tokens": -1}, {"seed": -1}, {"seed": 1 << 64}):
+            with pytest.raises(nanollm.ArgumentError, match=next(iter(wrong))):
+                model.generate("on", **wrong)
+        assert len(run(model.generate("on", max_tokens=2, seed=(1 << 64) - 1, ignore_eos=True)).ids) == 2
+    for wrong in ({"n_ctx": 1.5}, {"n_ctx": "64"}, {"n_batch": 8.0}, {"n_threads": None}):
+        with pytest.raises(TypeError, match="integer"):
+            Model(tiny, **wrong)
+
+
+def test_a_level_that_the_machine_lacks_is_told(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NANOLLM_CPU", "nonesuch")
+    with pytest.raises(nanollm.ArgumentError, match=r"NANOLLM_CPU: found nonesuch, .*generic"):
+        Model(tiny)
+    monkeypatch.setenv("NANOLLM_CPU", "")
+    Model(tiny).close()
+
+
+def _answer_of_child(model: Model, path: Path, answers: Any) -> None:
+    try:
+        run(model.generate("on", max_tokens=2))
+    except nanollm.ArgumentError as error:
+        answers.put(str(error))
+    model.close()
+    del model
+    with Model(path, n_threads=2) as fresh:
+        answers.put(fresh.generate("on", max_tokens=4, ignore_eos=True, **GREEDY).text)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_is_told_to_open_the_file_again(tiny: Path) -> None:
+    with Model(tiny, n_threads=2) as model:
+        text = model.generate("on", max_tokens=4, ignore_eos=True, **GREEDY).text
+        context = multiprocessing.get_context("fork")
+        answers: Any = context.Queue()
+        child = context.Process(target=_answer_of_child, args=(model, tiny, answers))
+        child.start()
+        try:
+            assert "fork" in answers.get(timeout=60)
+            assert answers.get(timeout=60) == text
+            child.join(60)
+            assert child.exitcode == 0
+        finally:
+            child.kill()
+        # The parent's own session goes on.
+        assert model.generate("on", max_tokens=4, ignore_eos=True, **GREEDY).text == text
 
 
 # ---------------------------------------------------------------------- chat
