@@ -538,7 +538,7 @@ def test_convert_info_and_fit(data_dir: Path, tmp_path: Path, stories_text: str)
     assert list(tmp_path.iterdir()) == [out]
     assert stories_text.startswith(cli("-m", out, "--temp", 0, "-n", 20).stdout)
 
-    info = run("nanollm", "info", out)
+    info = run("nanollm", "info", out, "--tensors")
     assert info.returncode == 0
     assert re.search(r"^name +a name$", info.stdout, re.MULTILINE)
     assert re.search(r"^token_embd.weight +Q8_0 +512 x 64 +34.00 KiB$", info.stdout, re.MULTILINE)
@@ -577,6 +577,13 @@ def test_convert_fails_in_one_line(data_dir: Path, tmp_path: Path) -> None:
     assert_one_line_error(run("nanollm", "convert", model), 2, "-o", name=name)
     assert_one_line_error(run("nanollm", "convert", model, "-o", model), 2, "the same", name=name)
     assert list(tmp_path.iterdir()) == []
+    pipe = tmp_path / "pipe"  # stands for all that is no file: renaming a file over a device would end the device
+    os.mkfifo(pipe)
+    for target in (pipe, tmp_path):
+        done = run("nanollm", "convert", default_model_path(), "-o", target)
+        assert_one_line_error(done, 1, f"{target}: not a regular file", name=name)
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
 
 
 def test_nanollm_overview() -> None:
@@ -585,9 +592,11 @@ def test_nanollm_overview() -> None:
     assert all(re.search(rf"^  {word} ", done.stdout, re.MULTILINE) for word in ("convert", "fit", "info"))
     assert run("nanollm").stdout == done.stdout
     assert run("nanollm", "--version").stdout == f"nanollm {_core.version()}\n"
-    assert_one_line_error(run("nanollm", "dance"), 2, "dance", "convert, fit, info", name="nanollm")
+    assert_one_line_error(run("nanollm", "dance"), 2, "dance", "convert", "fit", "info", name="nanollm")
     assert_one_line_error(run("nanollm", "fit", "/nope.gguf"), 1, "/nope.gguf", name="nanollm fit")
     assert_one_line_error(run("nanollm", "info", "/nope.gguf"), 1, "/nope.gguf", name="nanollm info")
+    for word in ("fit", "info"):  # an empty name, as an unset variable gives, is not the default model
+        assert_one_line_error(run("nanollm", word, ""), 1, "No such file", name=f"nanollm {word}")
     for word in ("convert", "fit", "info"):
         assert run("nanollm", word, "--help").stdout.startswith(f"usage: nanollm {word} ")
 

@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     add("--json", action="store_true", help="print one JSON line, sizes in bytes")
     add("-h", "--help", action="help", help="print this and exit")
     args = parser.parse(argv)
-    path = args.model or default_model_path()
+    path = default_model_path() if args.model is None else args.model
     report = Model.fit(
         path,
         n_ctx=args.ctx_size,
