@@ -1,6 +1,15 @@
 """Run, quantise and fine-tune small language models on small devices."""
 
-from nanollm._core import version as _version
+try:
+    from nanollm._core import version as _version
+except ModuleNotFoundError as error:
+    if error.name != "nanollm._core":
+        raise
+    raise ImportError(
+        f"{__path__[0]} holds no compiled core: it is the source tree, which Python prefers where it is started in it. "
+        "Install with pip install . and start Python elsewhere, or with -P"
+    ) from None
+
 from nanollm._types import Limits, Memory, SamplerParams, TensorInfo
 from nanollm.errors import (
     ArgumentError,

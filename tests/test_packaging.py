@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -55,3 +56,14 @@ def test_importing_the_package_is_light() -> None:
     code = "import sys, nanollm; print(*sorted({'torch', 'transformers', 'jinja2', 'rich'} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert out.stdout.split() == []
+
+
+def test_the_source_tree_says_that_it_is_not_installed(tmp_path: Path) -> None:
+    (tmp_path / "nanollm").mkdir()
+    shutil.copy(nanollm.__file__, tmp_path / "nanollm")
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", "import nanollm"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "ImportError" in done.stderr
+    assert "pip install ." in done.stderr
