@@ -249,6 +249,16 @@ def test_a_tied_output_is_left_out(tmp_path: Path) -> None:
     assert any("lm_head.weight" in n for n in notes)
 
 
+@pytest.mark.parametrize("said", [None, True, False])
+def test_gpt2_s_output_is_tied_unless_its_config_says_no(tmp_path: Path, said: bool | None) -> None:
+    output = rng().standard_normal((N_VOCAB, GPT2["n_embd"])).astype(np.float32)
+    config = GPT2 if said is None else GPT2 | {"tie_word_embeddings": said}
+    write_folder(tmp_path / "hf", config, gpt2_tensors(GPT2, rng()) | {"lm_head.weight": output})
+    notes = quiet(tmp_path / "hf", tmp_path / "x.gguf").notes
+    assert ("output.weight" in tensors_of(tmp_path / "x.gguf")) is (said is False)
+    assert any("lm_head.weight" in n for n in notes) is (said is not False)
+
+
 def test_progress_is_told_and_can_stop(folder: Path, tmp_path: Path) -> None:
     calls: list[tuple[int, int, str]] = []
     result = quiet(folder, tmp_path / "x.gguf", progress=lambda *a: calls.append(a))

@@ -31,11 +31,11 @@ def merges(tokens: list[bytes]) -> tuple[list[Pair], int]:
 
     A vocabulary starts with the 256 bytes; token 256 + k is what the k-th merge made. The pair is what a tokenizer
     with only the merges before it makes of the token's bytes. Raises FormatError for a vocabulary of another kind;
-    ``<|...|>`` at its end are taken for control tokens.
+    ``<...>`` at its end are taken for control tokens.
     """
     ranks: dict[bytes, int] = {}
     n = len(tokens)
-    while n > 256 and tokens[n - 1].startswith(b"<|") and tokens[n - 1].endswith(b"|>"):
+    while n > 256 and tokens[n - 1].startswith(b"<") and tokens[n - 1].endswith(b">"):
         n -= 1
     for i, token in enumerate(tokens[:n]):
         if token in ranks:

@@ -53,7 +53,7 @@ def read_base(folder: Path) -> tuple[Architecture[Any], object, dict[str, tuple[
     config, architecture, hf, _, c = _definition(folder)
     has_weights = any((folder / name).exists() for name in ("model.safetensors", "model.safetensors.index.json"))
     tensors = _tensors(folder, hf, c, config, []) if has_weights else []
-    tied = config.flag("tie_word_embeddings", default=architecture.name == "gpt2")
+    tied = config.flag("tie_word_embeddings", default=hf.tied)
     return architecture, c, {t.name: t.shape for t in tensors}, tied
 
 
@@ -100,7 +100,7 @@ def _tensors(folder: Path, hf: HuggingFace[Any], c: object, config: Record, note
     """The folder's tensors under their GGUF names; no values are read yet."""
     rename = renamer(hf)
     ignored = pattern(hf.ignored)
-    tied = config.flag("tie_word_embeddings", default=False)
+    tied = config.flag("tie_word_embeddings", default=hf.tied)
     out: dict[str, SourceTensor] = {}
     for origin, entry in safetensors.read_folder(folder).items():
         if ignored.fullmatch(_bare(hf, origin)):
@@ -111,7 +111,7 @@ def _tensors(folder: Path, hf: HuggingFace[Any], c: object, config: Record, note
                 f"{entry.path}: tensor '{origin}' is left over: '{config.text('model_type')}' has no place for it"
             )
         if name == _OUTPUT and tied:
-            notes.append(f"tensor '{origin}' is left out: tie_word_embeddings puts the embeddings in its place")
+            notes.append(f"tensor '{origin}' is left out: the embeddings are in its place (tie_word_embeddings)")
             continue
         if name in out:
             raise UnsupportedError(f"{entry.path}: tensors '{out[name].origin}' and '{origin}' have one place")
@@ -120,7 +120,7 @@ def _tensors(folder: Path, hf: HuggingFace[Any], c: object, config: Record, note
         out[name] = SourceTensor(name, shape, entry.type, partial(_load, entry, rule, c), origin)
 
     required = list(hf.required(config))
-    if config.get("tie_word_embeddings") is False:
+    if not tied:
         required.append(_OUTPUT)
     for name in required:
         if name not in out:

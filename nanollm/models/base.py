@@ -135,6 +135,7 @@ class HuggingFace(Generic[C]):
     ``ignored``: tensors that are no parameters: masks, tables.
     ``required``: config.json -> GGUF names that the graph could do without, but this model must have.
     ``derived``: config.json -> further float32 tensors.
+    ``tied``: is the output the embeddings' where config.json says nothing of it?
     """
 
     model_types: tuple[str, ...]
@@ -144,6 +145,7 @@ class HuggingFace(Generic[C]):
     ignored: tuple[str, ...] = ()
     required: Callable[[Record], Sequence[str]] = field(default=lambda config: ())
     derived: Callable[[Record], dict[str, Array]] = field(default=lambda config: {})
+    tied: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,7 @@ GPT2 = register(
             },
             metadata=metadata,
             ignored=("h.{i}.attn.bias", "h.{i}.attn.masked_bias"),
+            tied=True,
         ),
     )
 )
