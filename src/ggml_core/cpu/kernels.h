@@ -15,6 +15,7 @@
 #ifndef NANO_CPU_KERNELS_H
 #define NANO_CPU_KERNELS_H
 
+#include "types/search.h"
 #include "types/types.h"
 
 /* y[c * y_stride + r] = sum over i < n of w[r][i] * x[c][i], for r < n_rows, c < n_cols.

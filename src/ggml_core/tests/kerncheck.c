@@ -328,8 +328,10 @@ static void check_nano_linear_fn(nano_linear_fn *fn, nano_linear_fn *ref) {
     for (int round = 0; round < N_ROUNDS && !state.failed; round++) {
         const enum fill fill = (enum fill)(round % N_FILLS);
         nano_linear_args a;
-        const int64_t blocks =
-            round % 13 == 12 ? 1500 / type->block_size : random_int(1, type->block_size > 32 ? 5 : type->block_size > 1 ? 14 : 450);
+        const int64_t blocks = round % 13 == 12 ? 1500 / type->block_size
+                                                : random_int(1, type->block_size > 32  ? 5
+                                                                : type->block_size > 1 ? 14
+                                                                                       : 450);
         a.n = blocks * type->block_size;
         a.n_rows = round % 13 == 12 ? 9 : random_size(round < 20 ? 40 : 9);
         a.n_cols = round % 13 == 12 ? 5 : random_size(round < 20 ? 20 : 9);
@@ -462,14 +464,31 @@ static void fill_any_floats(float *x, int64_t n) {
 
 /* Bytes must be the reference's, but for the payload of a NaN that is a block's scale. */
 static void check_nano_convert_fn(nano_convert_fn *fn, nano_convert_fn *ref) {
-    const bool a8 = strcmp(state.kernel, "quantize_a8") == 0;
+    static const struct {
+        const char *name;
+        int64_t block, from_bytes, bytes; /* a block: elements, bytes before and after */
+    } conversions[] = {
+        {"quantize_a8", 32, 128, 40}, {"quantize_q8_0", 32, 128, 34}, {"f32_to_f16", 1, 4, 2}, {"f16_to_f32", 1, 2, 4}};
+    int i = 0;
+    while (strcmp(conversions[i].name, state.kernel) != 0) {
+        i++;
+    }
     for (int round = 0; round < 4 * N_ROUNDS && !state.failed; round++) {
-        const int64_t n = a8 ? NANO_A8_BLOCK * random_int(1, 12) : random_size(300);
-        const size_t size = a8 ? (size_t)n / 32 * 40 : (size_t)n * 2;
-        float *x = place_floats(0, n);
-        fill_any_floats(x, n);
-        uint8_t *y = place(1, size, a8 ? 4 : 2);
-        uint8_t *expected = place(2, size, a8 ? 4 : 2);
+        const bool a8 = i == 0;
+        const int64_t n = conversions[i].block > 1 ? conversions[i].block * random_int(1, 12) : random_size(300);
+        const size_t size = (size_t)(n / conversions[i].block * conversions[i].bytes);
+        const size_t align = i == 2 ? 2 : i == 1 ? 1 : 4;
+        float *x = place(0, (size_t)(n / conversions[i].block * conversions[i].from_bytes), i == 3 ? 2 : 4);
+        if (i == 3) {
+            for (int64_t k = 0; k < n; k++) {
+                const uint16_t half = (uint16_t)next_random();
+                memcpy((uint8_t *)x + 2 * k, &half, sizeof half);
+            }
+        } else {
+            fill_any_floats(x, n);
+        }
+        uint8_t *y = place(1, size, align);
+        uint8_t *expected = place(2, size, align);
         fn(x, y, n);
         ref(x, expected, n);
         check_guards(1, y, size);
@@ -479,14 +498,16 @@ static void check_nano_convert_fn(nano_convert_fn *fn, nano_convert_fn *ref) {
                 memcpy(d, expected + n + 4 * b, sizeof *d);
             }
         }
-        for (size_t i = 0; i < size; i++) {
-            if (y[i] != expected[i]) {
-                fail("byte of the result", y[i], expected[i]);
+        for (size_t k = 0; k < size; k++) {
+            if (y[k] != expected[k]) {
+                fail("byte of the result", y[k], expected[k]);
                 break;
             }
         }
     }
 }
+
+#include "tests/kerncheck_search.h"
 
 /* ------------------------------------------------------------- elementwise */
 
@@ -796,7 +817,9 @@ static float bench_a[BENCH_N], bench_b[BENCH_N], bench_y[2 * BENCH_N];
         call;                                                           \
     }
 BENCH(quantize_a8, k->quantize_a8(bench_a, bench_y, BENCH_N))
+BENCH(quantize_q8_0, k->quantize_q8_0(bench_a, bench_y, BENCH_N))
 BENCH(f32_to_f16, k->f32_to_f16(bench_a, bench_y, BENCH_N))
+BENCH(f16_to_f32, k->f16_to_f32(bench_a, bench_y, BENCH_N))
 BENCH(add, k->add(bench_a, bench_b, bench_y, BENCH_N))
 BENCH(mul, k->mul(bench_a, bench_b, bench_y, BENCH_N))
 BENCH(swiglu, k->swiglu(bench_a, bench_b, bench_y, BENCH_N))
@@ -827,6 +850,8 @@ static void bench(const nano_kernels *k, const char *filter) {
         bench_fn *fn;
     } cases[] = {
         {"quantize_a8", bench_quantize_a8},
+        {"quantize_q8_0", bench_quantize_q8_0},
+        {"f16_to_f32", bench_f16_to_f32},
         {"f32_to_f16", bench_f32_to_f16},
         {"add", bench_add},
         {"mul", bench_mul},

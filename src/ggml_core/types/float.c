@@ -34,10 +34,10 @@ void nano_bf16_to_float(const void *x, float *y, int64_t n) {
 }
 
 /* Every element is stored by itself: nothing to weigh. */
-#define WEIGHTED(name)                                                                                             \
-    void nano_##name##_from_float_weighted(const float *x, const float *importance, void *y, int64_t n) {          \
-        (void)importance;                                                                                          \
-        nano_##name##_from_float(x, y, n);                                                                         \
+#define WEIGHTED(name)                                                                                    \
+    void nano_##name##_from_float_weighted(const float *x, const float *importance, void *y, int64_t n) { \
+        (void)importance;                                                                                 \
+        nano_##name##_from_float(x, y, n);                                                                \
     }
 WEIGHTED(f32)
 WEIGHTED(f16)

@@ -165,17 +165,17 @@ void nano_q5_1_to_float(const void *x, float *y, int64_t n) {
 
 /* ------------------------------------------------------------- searching */
 
-#define WEIGHTED(name, search, ...)                                                                              \
-    void nano_##name##_from_float_weighted(const float *x, const float *importance, void *y, int64_t n) {         \
-        static const nano_grid grid = __VA_ARGS__;                                                                \
-        nano_block_##name *block = y;                                                                             \
-        nano_blocks blocks;                                                                                       \
-        for (int64_t i = 0; i < n; i += blocks.n * NANO_BLOCK) {                                                  \
-            search(x + i, importance != NULL ? importance + i : NULL, n - i, &grid, &blocks);                     \
-            for (int k = 0; k < blocks.n; k++, block++) {                                                         \
-                store_##name(&blocks, k, block);                                                                  \
-            }                                                                                                     \
-        }                                                                                                         \
+#define WEIGHTED(name, search, ...)                                                                       \
+    void nano_##name##_from_float_weighted(const float *x, const float *importance, void *y, int64_t n) { \
+        static const nano_grid grid = __VA_ARGS__;                                                        \
+        nano_block_##name *block = y;                                                                     \
+        nano_blocks blocks;                                                                               \
+        for (int64_t i = 0; i < n; i += blocks.n * NANO_BLOCK) {                                          \
+            search(x + i, importance != NULL ? importance + i : NULL, n - i, &grid, &blocks);             \
+            for (int k = 0; k < blocks.n; k++, block++) {                                                 \
+                store_##name(&blocks, k, block);                                                          \
+            }                                                                                             \
+        }                                                                                                 \
     }
 
 static void store_q4_0(const nano_blocks *b, int k, nano_block_q4_0 *block) {

@@ -2,6 +2,7 @@
 #include <float.h>
 #include <math.h>
 
+#include "cpu/kernels.h"
 #include "types/blocks.h"
 #include "types/f16.h"
 #include "types/types.h"
@@ -19,7 +20,7 @@ void nano_q8_0_from_float(const float *x, void *y, int64_t n) {
     for (const float *end = x + n; x < end; x += NANO_BLOCK, block++) {
         float largest = 0.0f;
         for (int i = 0; i < NANO_BLOCK; i++) {
-            largest = fmaxf(largest, fabsf(x[i]));
+            largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest; /* passes over NaN, of either kind */
         }
         const float d = largest / 127.0f;
         const float inverse = d != 0.0f ? 1.0f / d : 0.0f;
@@ -33,7 +34,7 @@ void nano_q8_0_from_float(const float *x, void *y, int64_t n) {
 /* The steps are so small that a search would gain next to nothing. */
 void nano_q8_0_from_float_weighted(const float *x, const float *importance, void *y, int64_t n) {
     (void)importance;
-    nano_q8_0_from_float(x, y, n);
+    nano_kernels_current()->quantize_q8_0(x, y, n);
 }
 
 void nano_q8_0_to_float(const void *x, float *y, int64_t n) {

@@ -9,6 +9,7 @@
 #ifndef NANO_TYPES_SEARCH_H
 #define NANO_TYPES_SEARCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { NANO_LANES = 8, NANO_PART_MAX = 32 };
@@ -47,22 +48,24 @@ typedef struct nano_sums {
     float qq[NANO_LANES];
 } nano_sums;
 
-/* n_parts <= 8 parts of n <= 32 elements each; importance as many numbers, or NULL. What is not finite counts as 0; a
- * part without importance counts as evenly important. */
-void nano_parts_load(nano_parts *p, const float *x, const float *importance, int n, int n_parts);
+/* The searching is done by kernels (cpu/kernels.inc has their names), whose results are the same bits at every level. */
+
+/* n_parts <= 8 parts of n <= 32 elements each, n a multiple of 8; importance as many numbers, or NULL. What is not
+ * finite counts as 0; a part without importance counts as evenly important. */
+typedef void nano_load_parts_fn(nano_parts *p, const float *x, const float *importance, int n, int n_parts);
 
 /* d of y = d q, for every lane. It may be negative: the largest magnitude goes to the end that `grid` names. */
-void nano_search_scale(const nano_parts *p, const nano_grid *grid, float *d);
+typedef void nano_search_scale_fn(const nano_parts *p, const nano_grid *grid, float *d);
 /* d >= 0 and m of y = d q - m; with `positive`, m >= 0. */
-void nano_search_range(const nano_parts *p, const nano_grid *grid, int positive, float *d, float *m);
+typedef void nano_search_range_fn(const nano_parts *p, const nano_grid *grid, bool positive, float *d, float *m);
 
 /* The nearest codes to (x + m) / d, m NULL for 0, counted from `lowest`, or of the book; code has 8 n elements in the
  * order of the row, or is NULL. */
-void nano_encode(const nano_parts *p, const float *d, const float *m, const nano_grid *grid, nano_sums *sums,
-                 uint8_t *code);
+typedef void nano_encode_parts_fn(const nano_parts *p, const float *d, const float *m, const nano_grid *grid,
+                                  nano_sums *sums, uint8_t *code);
 
 /* The best common step of n <= 16 numbers v, that become integers lowest .. highest times it; errors weighted by w. */
-float nano_search_step(const float *v, const float *w, int n, float lowest, float highest);
+typedef float nano_search_step_fn(const float *v, const float *w, int n, float lowest, float highest);
 
 /* The book of 16 ascending values, -127 .. 127. */
 void nano_book_fill(nano_book *book, const int8_t *values);

@@ -4,11 +4,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "cpu/kernels.h"
 #include "types/f16.h"
 
 enum { MAX_TILES = 2, MAX_SUB = NANO_SUPER_PARTS };
 
 typedef struct tiles {
+    const nano_kernels *kernels;
     int n_tiles;
     nano_parts parts[MAX_TILES];
     nano_sums sums[MAX_TILES];
@@ -17,10 +19,11 @@ typedef struct tiles {
 } tiles;
 
 static void load(tiles *t, const float *x, const float *importance, int n) {
+    t->kernels = nano_kernels_current();
     t->n_tiles = NANO_SUPER / (n * NANO_LANES);
     for (int i = 0; i < t->n_tiles; i++) {
         const int at = i * n * NANO_LANES;
-        nano_parts_load(&t->parts[i], x + at, importance != NULL ? importance + at : NULL, n, NANO_LANES);
+        t->kernels->load_parts(&t->parts[i], x + at, importance != NULL ? importance + at : NULL, n, NANO_LANES);
     }
 }
 
@@ -37,8 +40,8 @@ static int to_int(float x, int lowest, int highest) {
 
 static void encode(tiles *t, const nano_grid *grid, bool has_m, uint8_t *code) {
     for (int i = 0; i < t->n_tiles; i++) {
-        nano_encode(&t->parts[i], t->d + i * NANO_LANES, has_m ? t->m + i * NANO_LANES : NULL, grid,
-                    &t->sums[i], code != NULL ? code + i * NANO_LANES * t->parts[i].n : NULL);
+        t->kernels->encode_parts(&t->parts[i], t->d + i * NANO_LANES, has_m ? t->m + i * NANO_LANES : NULL, grid,
+                                 &t->sums[i], code != NULL ? code + i * NANO_LANES * t->parts[i].n : NULL);
     }
 }
 
@@ -51,14 +54,14 @@ void nano_super_scaled(const float *x, const float *importance, int n, const nan
     load(&t, x, importance, n);
     const int n_sub = t.n_tiles * NANO_LANES;
     for (int i = 0; i < t.n_tiles; i++) {
-        nano_search_scale(&t.parts[i], grid, t.d + i * NANO_LANES);
+        t.kernels->search_scale(&t.parts[i], grid, t.d + i * NANO_LANES);
     }
     encode(&t, grid, false, NULL);
     for (int k = 0; k < n_sub; k++) {
         weight[k] = t.sums[k / NANO_LANES].qq[k % NANO_LANES];
         t.d[k] = ratio((double)t.sums[k / NANO_LANES].xq[k % NANO_LANES], (double)weight[k]);
     }
-    out->d = nano_search_step(t.d, weight, n_sub, (float)scale_lowest, (float)scale_highest);
+    out->d = t.kernels->search_step(t.d, weight, n_sub, (float)scale_lowest, (float)scale_highest);
     for (int k = 0; k < n_sub; k++) {
         out->scale[k] = out->d != 0.0f ? to_int(t.d[k] / out->d, scale_lowest, scale_highest) : 0;
         t.d[k] = out->d * (float)out->scale[k];
@@ -121,7 +124,7 @@ void nano_super_ranged(const float *x, const float *importance, int n, const nan
     load(&t, x, importance, n);
     const int n_sub = t.n_tiles * NANO_LANES;
     for (int i = 0; i < t.n_tiles; i++) {
-        nano_search_range(&t.parts[i], grid, 1, t.d + i * NANO_LANES, t.m + i * NANO_LANES);
+        t.kernels->search_range(&t.parts[i], grid, true, t.d + i * NANO_LANES, t.m + i * NANO_LANES);
     }
     encode(&t, grid, true, NULL);
     for (int k = 0; k < n_sub; k++) {
@@ -130,7 +133,7 @@ void nano_super_ranged(const float *x, const float *importance, int n, const nan
         weight[k] = s->qq[l] - s->q[l] * s->q[l] / s->w[l]; /* of an error in the scale, the min following */
         weight[k] = weight[k] > 0.0f ? weight[k] : 0.0f;
     }
-    out->d = nano_search_step(t.d, weight, n_sub, 0.0f, (float)scale_highest);
+    out->d = t.kernels->search_step(t.d, weight, n_sub, 0.0f, (float)scale_highest);
     for (int k = 0; k < n_sub; k++) {
         const nano_sums *s = &t.sums[k / NANO_LANES];
         const int l = k % NANO_LANES;
@@ -139,7 +142,7 @@ void nano_super_ranged(const float *x, const float *importance, int n, const nan
         t.m[k] = m > 0.0f ? m : 0.0f;
         weight[k] = s->w[l];
     }
-    out->dmin = nano_search_step(t.m, weight, n_sub, 0.0f, (float)scale_highest);
+    out->dmin = t.kernels->search_step(t.m, weight, n_sub, 0.0f, (float)scale_highest);
     for (int k = 0; k < n_sub; k++) {
         out->min[k] = out->dmin != 0.0f ? to_int(t.m[k] / out->dmin, 0, scale_highest) : 0;
     }
@@ -156,29 +159,31 @@ void nano_super_ranged(const float *x, const float *importance, int n, const nan
 
 static void load_blocks(nano_parts *p, const float *x, const float *importance, int64_t n, nano_blocks *out) {
     out->n = n < NANO_SUPER ? (int)(n / NANO_BLOCK) : NANO_LANES;
-    nano_parts_load(p, x, importance, NANO_BLOCK, out->n);
+    nano_kernels_current()->load_parts(p, x, importance, NANO_BLOCK, out->n);
 }
 
 void nano_blocks_scaled(const float *x, const float *importance, int64_t n, const nano_grid *grid, nano_blocks *out) {
+    const nano_kernels *k = nano_kernels_current();
     nano_parts p;
     nano_sums s;
     load_blocks(&p, x, importance, n, out);
-    nano_search_scale(&p, grid, out->d);
-    nano_encode(&p, out->d, NULL, grid, &s, NULL);
+    k->search_scale(&p, grid, out->d);
+    k->encode_parts(&p, out->d, NULL, grid, &s, NULL);
     for (int l = 0; l < NANO_LANES; l++) {
         out->d[l] = through_f16(ratio((double)s.xq[l], (double)s.qq[l]));
     }
-    nano_encode(&p, out->d, NULL, grid, &s, out->code);
+    k->encode_parts(&p, out->d, NULL, grid, &s, out->code);
 }
 
 void nano_blocks_ranged(const float *x, const float *importance, int64_t n, const nano_grid *grid, nano_blocks *out) {
+    const nano_kernels *k = nano_kernels_current();
     nano_parts p;
     nano_sums s;
     load_blocks(&p, x, importance, n, out);
-    nano_search_range(&p, grid, 0, out->d, out->m);
+    k->search_range(&p, grid, false, out->d, out->m);
     for (int l = 0; l < NANO_LANES; l++) {
         out->d[l] = through_f16(out->d[l]);
         out->m[l] = through_f16(out->m[l]);
     }
-    nano_encode(&p, out->d, out->m, grid, &s, out->code);
+    k->encode_parts(&p, out->d, out->m, grid, &s, out->code);
 }

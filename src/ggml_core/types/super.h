@@ -31,7 +31,7 @@ void nano_super_ranged(const float *x, const float *importance, int n, const nan
 
 /* Up to eight blocks of 32 with scales of their own. */
 typedef struct nano_blocks {
-    int n; /* blocks */
+    int n;               /* blocks */
     float d[NANO_LANES]; /* as the f16 they are stored in */
     float m[NANO_LANES];
     uint8_t code[NANO_LANES * NANO_BLOCK]; /* from 0 */

@@ -3,18 +3,26 @@
 #include <float.h>
 
 #include "base/arith.h"
+#include "cpu/kernels.h"
 
 static const nano_type_traits type_table[] = {
 #define NANO_TYPE(NAME, name, id, block, bytes, activation) \
-    {id, #NAME, block, bytes, NANO_TYPE_##activation, nano_##name##_from_float, \
-     nano_##name##_from_float_weighted, nano_##name##_to_float},
+    {id,                                                    \
+     #NAME,                                                 \
+     block,                                                 \
+     bytes,                                                 \
+     NANO_TYPE_##activation,                                \
+     nano_##name##_from_float,                              \
+     nano_##name##_from_float_weighted,                     \
+     nano_##name##_to_float},
 #define NANO_TYPE_SIZE_ONLY(NAME, id, block, bytes) {id, #NAME, block, bytes, NANO_TYPE_F32, NULL, NULL, NULL},
 #include "types/types.inc"
 #undef NANO_TYPE
 #undef NANO_TYPE_SIZE_ONLY
 };
 
-static const nano_type_traits a8_traits = {NANO_TYPE_A8,    "A8", NANO_A8_BLOCK, 40, NANO_TYPE_F32, nano_a8_from_float, NULL, nano_a8_to_float};
+static const nano_type_traits a8_traits = {NANO_TYPE_A8,       "A8", NANO_A8_BLOCK,   40, NANO_TYPE_F32,
+                                           nano_a8_from_float, NULL, nano_a8_to_float};
 
 enum { N_TYPES = sizeof type_table / sizeof type_table[0] };
 
@@ -109,7 +117,11 @@ nano_status nano_type_from_float(nano_type type, const float *x, void *y, int64_
 nano_status nano_type_to_float(nano_type type, const void *x, float *y, int64_t n, nano_error *err) {
     const nano_type_traits *t = NULL;
     NANO_TRY(check_conversion(type, n, &t, err));
-    t->to_float(x, y, n);
+    if (type == NANO_TYPE_F16) {
+        nano_kernels_current()->f16_to_f32(x, y, n);
+    } else {
+        t->to_float(x, y, n);
+    }
     return NANO_OK;
 }
 

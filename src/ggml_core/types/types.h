@@ -44,8 +44,8 @@ typedef void nano_from_float_fn(const float *x, void *y, int64_t n);
 typedef void nano_from_float_weighted_fn(const float *x, const float *importance, void *y, int64_t n);
 typedef void nano_to_float_fn(const void *x, float *y, int64_t n);
 
-#define NANO_TYPE(NAME, name, id, block, bytes, activation) \
-    nano_from_float_fn nano_##name##_from_float;            \
+#define NANO_TYPE(NAME, name, id, block, bytes, activation)        \
+    nano_from_float_fn nano_##name##_from_float;                   \
     nano_from_float_weighted_fn nano_##name##_from_float_weighted; \
     nano_to_float_fn nano_##name##_to_float;
 #define NANO_TYPE_SIZE_ONLY(NAME, id, block, bytes)

@@ -30,12 +30,12 @@ nano_unpack_fn nano_iq4_xs_unpack;
 void nano_unpacked_to_float(nano_unpack_fn *unpack, int size, size_t bytes, const void *x, float *y, int64_t n);
 
 /* The plain conversions of such a type: there is no quantising but by search. */
-#define NANO_UNPACKED_TYPE(name, size)                                                                             \
-    void nano_##name##_from_float(const float *x, void *y, int64_t n) {                                            \
-        nano_##name##_from_float_weighted(x, NULL, y, n);                                                          \
-    }                                                                                                              \
-    void nano_##name##_to_float(const void *x, float *y, int64_t n) {                                              \
-        nano_unpacked_to_float(nano_##name##_unpack, size, sizeof(nano_block_##name), x, y, n);                    \
+#define NANO_UNPACKED_TYPE(name, size)                                                          \
+    void nano_##name##_from_float(const float *x, void *y, int64_t n) {                         \
+        nano_##name##_from_float_weighted(x, NULL, y, n);                                       \
+    }                                                                                           \
+    void nano_##name##_to_float(const void *x, float *y, int64_t n) {                           \
+        nano_unpacked_to_float(nano_##name##_unpack, size, sizeof(nano_block_##name), x, y, n); \
     }
 
 #endif

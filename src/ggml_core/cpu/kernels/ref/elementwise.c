@@ -7,6 +7,8 @@
 
 void nano_quantize_a8_ref(const void *x, void *y, int64_t n) { nano_a8_from_float(x, y, n); }
 void nano_f32_to_f16_ref(const void *x, void *y, int64_t n) { nano_f16_from_float(x, y, n); }
+void nano_f16_to_f32_ref(const void *x, void *y, int64_t n) { nano_f16_to_float(x, y, n); }
+void nano_quantize_q8_0_ref(const void *x, void *y, int64_t n) { nano_q8_0_from_float(x, y, n); }
 
 void nano_add_ref(const float *a, const float *b, float *y, int64_t n) {
     for (int64_t i = 0; i < n; i++) {

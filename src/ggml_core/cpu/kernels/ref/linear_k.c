@@ -2,7 +2,8 @@
 #include "cpu/kernels/levels.h"
 #include "types/unpacked.h"
 
-static float dot_unpacked(nano_unpack_fn *unpack, int size, size_t bytes, const uint8_t *w, const uint8_t *x, int64_t n) {
+static float dot_unpacked(nano_unpack_fn *unpack, int size, size_t bytes, const uint8_t *w, const uint8_t *x,
+                          int64_t n) {
     const int8_t *q = nano_a8_q(x);
     const float *d = nano_a8_d(x, n);
     const int16_t *half_sum = nano_a8_sum(x, n);
@@ -26,16 +27,16 @@ static float dot_unpacked(nano_unpack_fn *unpack, int size, size_t bytes, const 
     return sum;
 }
 
-#define LINEAR(name, size)                                                                                           \
-    void nano_linear_##name##_ref(const nano_linear_args *a) {                                                       \
-        for (int64_t c = 0; c < a->n_cols; c++) {                                                                    \
-            const uint8_t *x = (const uint8_t *)a->x + (size_t)c * a->x_stride;                                      \
-            for (int64_t r = 0; r < a->n_rows; r++) {                                                                \
-                const uint8_t *w = (const uint8_t *)a->w + (size_t)r * a->w_stride;                                  \
-                a->y[c * a->y_stride + r] =                                                                          \
-                    dot_unpacked(nano_##name##_unpack, size, sizeof(nano_block_##name), w, x, a->n);                 \
-            }                                                                                                        \
-        }                                                                                                            \
+#define LINEAR(name, size)                                                                           \
+    void nano_linear_##name##_ref(const nano_linear_args *a) {                                       \
+        for (int64_t c = 0; c < a->n_cols; c++) {                                                    \
+            const uint8_t *x = (const uint8_t *)a->x + (size_t)c * a->x_stride;                      \
+            for (int64_t r = 0; r < a->n_rows; r++) {                                                \
+                const uint8_t *w = (const uint8_t *)a->w + (size_t)r * a->w_stride;                  \
+                a->y[c * a->y_stride + r] =                                                          \
+                    dot_unpacked(nano_##name##_unpack, size, sizeof(nano_block_##name), w, x, a->n); \
+            }                                                                                        \
+        }                                                                                            \
     }
 
 LINEAR(q2_k, NANO_SUPER)

@@ -130,7 +130,8 @@ V_INLINE vf part_min(const head *h, int k) {
 /* ------------------------------------------------------------------ codes */
 
 /* Groups of 128: two-bit fields of 32 bytes at q, with bits of h->high above them in Q3_K. */
-V_INLINE void codes_2_bits(const format f, const uint8_t *const *rows, size_t q, const head *h, int g, panel_block *out) {
+V_INLINE void codes_2_bits(const format f, const uint8_t *const *rows, size_t q, const head *h, int g,
+                           panel_block *out) {
     vi bytes[8];
     v_gather_transposed(rows, q, bytes);
     v_gather_transposed(rows, q + 16, bytes + 4);
@@ -146,7 +147,8 @@ V_INLINE void codes_2_bits(const format f, const uint8_t *const *rows, size_t q,
 }
 
 /* Groups of 64: low and high nibbles of 32 bytes at q, with bits of h->high above them in Q5_K. */
-V_INLINE void codes_4_bits(const format f, const uint8_t *const *rows, size_t q, const head *h, int g, panel_block *out) {
+V_INLINE void codes_4_bits(const format f, const uint8_t *const *rows, size_t q, const head *h, int g,
+                           panel_block *out) {
     vi bytes[8];
     v_gather_transposed(rows, q, bytes);
     v_gather_transposed(rows, q + 16, bytes + 4);
@@ -194,19 +196,13 @@ V_INLINE void unpack_group(const format f, const uint8_t *const *rows, size_t of
                            panel_block *out) {
     const size_t i = (size_t)g;
     switch (f.type) {
-        case NANO_TYPE_Q2_K:
-            codes_2_bits(f, rows, offset + offsetof(nano_block_q2_k, q) + 32 * i, h, g, out);
+        case NANO_TYPE_Q2_K: codes_2_bits(f, rows, offset + offsetof(nano_block_q2_k, q) + 32 * i, h, g, out); break;
+        case NANO_TYPE_Q3_K: codes_2_bits(f, rows, offset + offsetof(nano_block_q3_k, q) + 32 * i, h, g, out); break;
+        case NANO_TYPE_Q4_K: codes_4_bits(f, rows, offset + offsetof(nano_block_q4_k, q) + 32 * i, h, g, out); break;
+        case NANO_TYPE_Q5_K: codes_4_bits(f, rows, offset + offsetof(nano_block_q5_k, q) + 32 * i, h, g, out); break;
+        case NANO_TYPE_Q6_K:
+            codes_6_bits(rows, offset + 64 * i, offset + offsetof(nano_block_q6_k, high) + 32 * i, out);
             break;
-        case NANO_TYPE_Q3_K:
-            codes_2_bits(f, rows, offset + offsetof(nano_block_q3_k, q) + 32 * i, h, g, out);
-            break;
-        case NANO_TYPE_Q4_K:
-            codes_4_bits(f, rows, offset + offsetof(nano_block_q4_k, q) + 32 * i, h, g, out);
-            break;
-        case NANO_TYPE_Q5_K:
-            codes_4_bits(f, rows, offset + offsetof(nano_block_q5_k, q) + 32 * i, h, g, out);
-            break;
-        case NANO_TYPE_Q6_K: codes_6_bits(rows, offset + 64 * i, offset + offsetof(nano_block_q6_k, high) + 32 * i, out); break;
         case NANO_TYPE_IQ4_XS: codes_iq4(rows, offset + offsetof(nano_block_iq4_xs, q) + 16 * i, out); break;
         default: codes_iq4(rows, offset + offsetof(nano_block_iq4_nl, q), out); break;
     }
@@ -297,7 +293,8 @@ V_INLINE void multiply_rows(const format f, const nano_linear_args *a, const uin
 }
 
 /* The same for one column. */
-V_INLINE void stream_rows(const format f, const nano_linear_args *a, const uint8_t *const *rows, float *y, int n_lanes) {
+V_INLINE void stream_rows(const format f, const nano_linear_args *a, const uint8_t *const *rows, float *y,
+                          int n_lanes) {
     const int8_t *q = nano_a8_q(a->x);
     const float *d = nano_a8_d(a->x, a->n);
     const int16_t *half_sum = nano_a8_sum(a->x, a->n);
@@ -341,9 +338,9 @@ V_INLINE void linear_k(const format f, const nano_linear_args *a) {
     }
 }
 
-#define LINEAR(NAME, name, size, group, part, bits, bias, has_min)                                                     \
-    void V_LEVEL(nano_linear_##name)(const nano_linear_args *a) {                                                      \
-        linear_k((format){NANO_TYPE_##NAME, sizeof(nano_block_##name), size, group, part, bits, bias, has_min}, a);    \
+#define LINEAR(NAME, name, size, group, part, bits, bias, has_min)                                                  \
+    void V_LEVEL(nano_linear_##name)(const nano_linear_args *a) {                                                   \
+        linear_k((format){NANO_TYPE_##NAME, sizeof(nano_block_##name), size, group, part, bits, bias, has_min}, a); \
     }
 
 LINEAR(Q2_K, q2_k, 256, 128, 16, 2, 0, true)

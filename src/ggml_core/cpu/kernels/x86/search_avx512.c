@@ -1,0 +1,9 @@
+/* Quantising: searches and conversions. */
+#include <float.h>
+#include <math.h>
+
+#include "types/blocks.h"
+#include "types/f16.h"
+
+#define V_LEVEL(name) name##_avx512
+#include "cpu/kernels/x86/search.h"
