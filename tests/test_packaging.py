@@ -48,8 +48,8 @@ def test_commands_start(distribution: metadata.Distribution) -> None:
     assert {"nanollm", "nanollm-cli"} <= names
     for name in names:
         program = Path(sys.executable).parent / name
-        out = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=60)
-        assert nanollm.__version__ in out.stdout
+        out = subprocess.run([program, "--help"], capture_output=True, text=True, check=True, timeout=60)
+        assert name in out.stdout
 
 
 def test_importing_the_package_is_light() -> None:
