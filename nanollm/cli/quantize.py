@@ -73,6 +73,7 @@ def _parser() -> ArgumentParser:
     add("--no-fallback", action="store_true", help="fail where a row is not whole blocks of its type")
     add("--json", action="store_true", help="print one JSON line")
     add("-q", "--quiet", action="store_true", help="print errors only")
+    add("--version", action="version", version=f"nanollm {_core.version()}", help="print the version and exit")
     add("-h", "--help", action="help", help="print this and exit")
     return parser
 
