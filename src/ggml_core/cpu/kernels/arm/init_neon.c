@@ -10,6 +10,13 @@ void nano_kernels_init_neon(nano_kernels *k) {
     k->linear_q4_1 = nano_linear_q4_1_neon;
     k->linear_q5_0 = nano_linear_q5_0_neon;
     k->linear_q5_1 = nano_linear_q5_1_neon;
+    k->linear_q2_k = nano_linear_q2_k_neon;
+    k->linear_q3_k = nano_linear_q3_k_neon;
+    k->linear_q4_k = nano_linear_q4_k_neon;
+    k->linear_q5_k = nano_linear_q5_k_neon;
+    k->linear_q6_k = nano_linear_q6_k_neon;
+    k->linear_iq4_nl = nano_linear_iq4_nl_neon;
+    k->linear_iq4_xs = nano_linear_iq4_xs_neon;
     k->quantize_a8 = nano_quantize_a8_neon;
     k->f32_to_f16 = nano_f32_to_f16_neon;
     k->add = nano_add_neon;

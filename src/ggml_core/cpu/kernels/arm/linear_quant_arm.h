@@ -1,9 +1,6 @@
 /*
- * The integer linears of both levels: tiles of 4 rows by NANO_TILE_COLS (8 or 4), 4 or 1 columns, with one vector of
- * sums a column, a row a lane. The level that includes this defines NANO_TILE_COLS and two functions:
- *
- *   nano_prepare  turns the rows once a block into what nano_dot wants for so many columns;
- *   nano_dot      start + the dot products of four rows of 32 small integers with one block of A8.
+ * The integer linears of both levels for blocks of 32: tiles of 4 rows by NANO_TILE_COLS (8 or 4), 4 or 1 columns, with
+ * one vector of sums a column, a row a lane. The level's dot_<level>.h comes before.
  *
  * Block sums are exact integers and are added in the order of the blocks, one fused multiply-add each, so an output's
  * bits depend on neither the tile nor the level.
@@ -11,26 +8,15 @@
 #ifndef NANO_CPU_KERNELS_ARM_LINEAR_QUANT_ARM_H
 #define NANO_CPU_KERNELS_ARM_LINEAR_QUANT_ARM_H
 
-#include "cpu/kernels/arm/common_arm.h"
-#include "types/blocks.h"
-#include "types/f16.h"
-
-/* One block of each of four rows: elements 0..15 in lo[row], 16..31 in hi[row]. */
-typedef struct nano_rows4 {
-    int8x16_t lo[4];
-    int8x16_t hi[4];
-} nano_rows4;
-
-NANO_INLINE nano_rows4 nano_prepare(nano_rows4 w, int n_cols);
-NANO_INLINE int32x4_t nano_dot(nano_type type, const nano_rows4 *w, int8x16_t x_lo, int8x16_t x_hi, int32x4_t start,
-                               int n_cols);
+#include "cpu/kernels/arm/rows_arm.h"
 
 NANO_INLINE size_t nano_quant_bytes(nano_type type) {
-    return type == NANO_TYPE_Q4_0   ? sizeof(nano_block_q4_0)
-           : type == NANO_TYPE_Q4_1 ? sizeof(nano_block_q4_1)
-           : type == NANO_TYPE_Q5_0 ? sizeof(nano_block_q5_0)
-           : type == NANO_TYPE_Q5_1 ? sizeof(nano_block_q5_1)
-                                    : sizeof(nano_block_q8_0);
+    return type == NANO_TYPE_Q4_0     ? sizeof(nano_block_q4_0)
+           : type == NANO_TYPE_Q4_1   ? sizeof(nano_block_q4_1)
+           : type == NANO_TYPE_Q5_0   ? sizeof(nano_block_q5_0)
+           : type == NANO_TYPE_Q5_1   ? sizeof(nano_block_q5_1)
+           : type == NANO_TYPE_IQ4_NL ? sizeof(nano_block_iq4_nl)
+                                      : sizeof(nano_block_q8_0);
 }
 
 NANO_INLINE int nano_quant_has_min(nano_type type) { return type == NANO_TYPE_Q4_1 || type == NANO_TYPE_Q5_1; }
@@ -45,8 +31,8 @@ NANO_INLINE uint8x16_t nano_spread_bits(uint8x16_t x) {
     return vtstq_u8(x, vreinterpretq_u8_u64(vdupq_n_u64(UINT64_C(0x8040201008040201))));
 }
 
-/* The integers of one block: signed bytes of Q8_0, 0..15 of the 4-bit types, -16..15 of the 5-bit types, where upper
- * bits of ones stand for a fifth bit of zero. */
+/* The integers of one block: signed bytes of Q8_0 and IQ4_NL, 0..15 of the 4-bit types, -16..15 of the 5-bit types,
+ * where upper bits of ones stand for a fifth bit of zero. */
 NANO_INLINE void nano_decode(nano_type type, const uint8_t *block, int8x16_t *lo, int8x16_t *hi) {
     if (type == NANO_TYPE_Q8_0) {
         const uint8_t *q = block + offsetof(nano_block_q8_0, q);
@@ -57,8 +43,13 @@ NANO_INLINE void nano_decode(nano_type type, const uint8_t *block, int8x16_t *lo
     /* In all of them the nibbles end the block, after the fifth bits. */
     const uint8_t *q = block + nano_quant_bytes(type) - 16;
     const uint8x16_t packed = vld1q_u8(q);
+    if (type == NANO_TYPE_IQ4_NL) {
+        *lo = nano_iq4_values(nano_low_nibbles(packed));
+        *hi = nano_iq4_values(vshrq_n_u8(packed, 4));
+        return;
+    }
     if (type == NANO_TYPE_Q4_0 || type == NANO_TYPE_Q4_1) {
-        *lo = vreinterpretq_s8_u8(vandq_u8(packed, vdupq_n_u8(0x0f)));
+        *lo = vreinterpretq_s8_u8(nano_low_nibbles(packed));
         *hi = vreinterpretq_s8_u8(vshrq_n_u8(packed, 4));
         return;
     }
@@ -69,13 +60,6 @@ NANO_INLINE void nano_decode(nano_type type, const uint8_t *block, int8x16_t *lo
     const uint8x16_t zeros = vreinterpretq_u8_u32(vdupq_n_u32(~fifth));
     *lo = vreinterpretq_s8_u8(vsliq_n_u8(packed, nano_spread_bits(vqtbl1q_u8(zeros, first)), 4));
     *hi = vreinterpretq_s8_u8(vsriq_n_u8(nano_spread_bits(vqtbl1q_u8(zeros, second)), packed, 4));
-}
-
-/* The half-precision numbers at the four addresses; put together in a general register, off the vector pipes. */
-NANO_INLINE float32x4_t nano_gather_f16(const uint8_t *p0, const uint8_t *p1, const uint8_t *p2, const uint8_t *p3) {
-    const uint64_t bits = (uint64_t)nano_load_u16(p0) | (uint64_t)nano_load_u16(p1) << 16 |
-                          (uint64_t)nano_load_u16(p2) << 32 | (uint64_t)nano_load_u16(p3) << 48;
-    return vcvt_f32_f16(vreinterpret_f16_u64(vcreate_u64(bits)));
 }
 
 typedef struct nano_block4 {
