@@ -378,7 +378,8 @@ static uint64_t emit_nodes(planner *p) {
 static bool add_part(uint64_t *at, uint64_t *part, uint64_t count, uint64_t size) {
     uint64_t bytes = 0;
     *part = *at;
-    return nano_mul_u64(count, size, &bytes) && nano_add_u64(*at, bytes, at) && nano_align_u64(*at, NANO_CACHE_LINE, at);
+    return nano_mul_u64(count, size, &bytes) && nano_add_u64(*at, bytes, at) &&
+           nano_align_u64(*at, NANO_CACHE_LINE, at);
 }
 
 static nano_status lay_out(planner *p, uint64_t scratch) {
@@ -388,23 +389,21 @@ static nano_status lay_out(planner *p, uint64_t scratch) {
     nano_memory *m = &plan->memory;
     uint64_t at = 0, n_batch = (uint64_t)limits->n_batch, n_slots = (uint64_t)limits->n_slots;
     (void)nano_align_u64(scratch, NANO_CACHE_LINE, &l->scratch_stride);
-    bool ok = add_part(&at, &l->session, 1, nano_session_bytes()) &&
-              add_part(&at, &l->nodes, (uint64_t)plan->n_nodes, sizeof(nano_node)) &&
-              add_part(&at, &l->stages, (uint64_t)plan->n_stages + 1, sizeof(int32_t)) &&
-              add_part(&at, &l->counters, (uint64_t)plan->n_stages, sizeof(nano_atomic)) &&
-              add_part(&at, &l->tokens, n_batch, sizeof(int32_t)) &&
-              add_part(&at, &l->positions, n_batch, sizeof(int32_t)) &&
-              add_part(&at, &l->wanted, (uint64_t)limits->n_outputs, sizeof(int32_t)) &&
-              add_part(&at, &l->slots, n_batch, sizeof(int32_t)) &&
-              add_part(&at, &l->n_past, n_slots, sizeof(int32_t)) &&
-              add_part(&at, &l->advance, n_slots, sizeof(int32_t)) &&
-              add_part(&at, &l->tiles, n_batch, sizeof(nano_tile)) &&
-              add_part(&at, &l->pool, 1, nano_pool_bytes(limits->n_threads)) &&
-              add_part(&at, &l->cache, 1, p->cache_bytes) && add_part(&at, &l->arena, 1, p->arena_bytes) &&
-              add_part(&at, &l->outputs, (uint64_t)limits->n_outputs, (uint64_t)p->model->n_vocab * sizeof(float)) &&
-              add_part(&at, &l->importance, 1, p->importance_bytes) &&
-              add_part(&at, &l->scratch, (uint64_t)limits->n_threads, l->scratch_stride) &&
-              nano_align_u64(at, nano_page_size(), &l->total);
+    bool ok =
+        add_part(&at, &l->session, 1, nano_session_bytes()) &&
+        add_part(&at, &l->nodes, (uint64_t)plan->n_nodes, sizeof(nano_node)) &&
+        add_part(&at, &l->stages, (uint64_t)plan->n_stages + 1, sizeof(int32_t)) &&
+        add_part(&at, &l->counters, (uint64_t)plan->n_stages, sizeof(nano_atomic)) &&
+        add_part(&at, &l->tokens, n_batch, sizeof(int32_t)) && add_part(&at, &l->positions, n_batch, sizeof(int32_t)) &&
+        add_part(&at, &l->wanted, (uint64_t)limits->n_outputs, sizeof(int32_t)) &&
+        add_part(&at, &l->slots, n_batch, sizeof(int32_t)) && add_part(&at, &l->n_past, n_slots, sizeof(int32_t)) &&
+        add_part(&at, &l->advance, n_slots, sizeof(int32_t)) && add_part(&at, &l->tiles, n_batch, sizeof(nano_tile)) &&
+        add_part(&at, &l->pool, 1, nano_pool_bytes(limits->n_threads)) && add_part(&at, &l->cache, 1, p->cache_bytes) &&
+        add_part(&at, &l->arena, 1, p->arena_bytes) &&
+        add_part(&at, &l->outputs, (uint64_t)limits->n_outputs, (uint64_t)p->model->n_vocab * sizeof(float)) &&
+        add_part(&at, &l->importance, 1, p->importance_bytes) &&
+        add_part(&at, &l->scratch, (uint64_t)limits->n_threads, l->scratch_stride) &&
+        nano_align_u64(at, nano_page_size(), &l->total);
     if (!ok || l->total > SIZE_MAX / 2) {
         return too_large(p->err);
     }

@@ -70,11 +70,11 @@ NANO_API const char *nano_version(void);                   /* "0.1.0" */
 /* A tensor's element type, by GGUF's number (0 = F32, 1 = F16, 8 = Q8_0, ...). */
 typedef int32_t nano_type;
 
-NANO_API const char *nano_type_name(nano_type type);           /* "Q8_0"; NULL when unknown */
-NANO_API nano_type nano_type_from_name(const char *name);      /* any case; -1 when unknown */
-NANO_API bool nano_type_is_supported(nano_type type);          /* can it be computed with? */
-NANO_API int64_t nano_type_block_size(nano_type type);         /* elements a block; 0 when unknown */
-NANO_API size_t nano_type_block_bytes(nano_type type);         /* bytes a block; 0 when unknown */
+NANO_API const char *nano_type_name(nano_type type);            /* "Q8_0"; NULL when unknown */
+NANO_API nano_type nano_type_from_name(const char *name);       /* any case; -1 when unknown */
+NANO_API bool nano_type_is_supported(nano_type type);           /* can it be computed with? */
+NANO_API int64_t nano_type_block_size(nano_type type);          /* elements a block; 0 when unknown */
+NANO_API size_t nano_type_block_bytes(nano_type type);          /* bytes a block; 0 when unknown */
 NANO_API size_t nano_type_row_bytes(nano_type type, int64_t n); /* 0 when n is not whole blocks or overflows */
 
 /* Converts n elements (whole blocks) from and to float32 with the reference code. */
@@ -153,7 +153,7 @@ NANO_API uint64_t nano_gguf_file_size(const nano_gguf *gguf);
 NANO_API uint64_t nano_gguf_alignment(const nano_gguf *gguf);
 
 NANO_API uint64_t nano_gguf_n_values(const nano_gguf *gguf);
-NANO_API const nano_gguf_value *nano_gguf_value_at(const nano_gguf *gguf, uint64_t i); /* NULL past the end */
+NANO_API const nano_gguf_value *nano_gguf_value_at(const nano_gguf *gguf, uint64_t i);  /* NULL past the end */
 NANO_API const nano_gguf_value *nano_gguf_find(const nano_gguf *gguf, const char *key); /* NULL when absent */
 NANO_API uint64_t nano_gguf_n_tensors(const nano_gguf *gguf);
 NANO_API const nano_gguf_tensor *nano_gguf_tensor_at(const nano_gguf *gguf, uint64_t i);
@@ -318,15 +318,15 @@ NANO_API void nano_model_free(nano_model *model);
 NANO_API int64_t nano_model_n_vocab(const nano_model *model); /* columns of the output */
 
 typedef struct nano_limits {
-    int32_t n_ctx;       /* positions a slot */
-    int32_t n_batch;     /* most tokens in one step */
-    int32_t n_slots;     /* sequences held at once */
-    int32_t n_outputs;   /* most rows of logits in one step */
-    int32_t n_threads;   /* 0: one per physical core that is fast */
-    nano_type type_k;    /* cache types: F16 or F32 */
+    int32_t n_ctx;     /* positions a slot */
+    int32_t n_batch;   /* most tokens in one step */
+    int32_t n_slots;   /* sequences held at once */
+    int32_t n_outputs; /* most rows of logits in one step */
+    int32_t n_threads; /* 0: one per physical core that is fast */
+    nano_type type_k;  /* cache types: F16 or F32 */
     nano_type type_v;
-    bool deterministic;  /* prompts add up in the decode kernels' order */
-    bool importance;     /* keep the sums that nano_session_importance hands out */
+    bool deterministic; /* prompts add up in the decode kernels' order */
+    bool importance;    /* keep the sums that nano_session_importance hands out */
 } nano_limits;
 
 NANO_API nano_limits nano_limits_default(void); /* 2048, 512, 1, 1, 0, F16, F16, false, false */
@@ -352,8 +352,8 @@ NANO_API void nano_plan_free(nano_plan *plan);
 NANO_API nano_memory nano_plan_memory(const nano_plan *plan);
 NANO_API nano_limits nano_plan_limits(const nano_plan *plan); /* n_threads resolved */
 /* The largest n_ctx, at most limits->n_ctx, whose total is within `budget` bytes; 0 when none is. */
-NANO_API nano_status nano_plan_fit(const nano_model *model, const nano_limits *limits, uint64_t budget,
-                                   int32_t *n_ctx, nano_error *err);
+NANO_API nano_status nano_plan_fit(const nano_model *model, const nano_limits *limits, uint64_t budget, int32_t *n_ctx,
+                                   nano_error *err);
 
 /* What this process may still use: the least of physical memory available, cgroup and rlimit headroom. */
 NANO_API uint64_t nano_memory_available(void);
@@ -363,7 +363,8 @@ NANO_API uint64_t nano_memory_peak(void); /* highest resident set of this proces
 
 typedef struct nano_session nano_session;
 
-/* Makes the plan's single allocation and starts its threads. Borrows the model; the plan is copied. */
+/* Makes the plan's single allocation and starts its threads. Borrows the model; the plan is copied. A session does not
+ * survive fork(2): its threads stay behind in the parent, so a child must neither use nor free it. */
 NANO_API nano_status nano_session_create(const nano_plan *plan, nano_session **out, nano_error *err);
 NANO_API void nano_session_free(nano_session *session);
 

@@ -165,13 +165,15 @@ static int stage_of(const nano_plan *plan, int node) {
 }
 
 static uint64_t bytes_of(const nano_plan *plan, const nano_operand *o) {
-    int64_t rows = o->rows == NANO_DIM_T ? plan->limits.n_batch : o->rows == NANO_DIM_W ? plan->limits.n_outputs : o->rows;
+    int64_t rows = o->rows == NANO_DIM_T   ? plan->limits.n_batch
+                   : o->rows == NANO_DIM_W ? plan->limits.n_outputs
+                                           : o->rows;
     return o->row_bytes * (uint64_t)rows;
 }
 
 static bool overlap(const nano_plan *plan, const nano_operand *a, const nano_operand *b) {
-    return a->region == NANO_REGION_ARENA && b->region == NANO_REGION_ARENA && a->offset < b->offset + bytes_of(plan, b) &&
-           b->offset < a->offset + bytes_of(plan, a);
+    return a->region == NANO_REGION_ARENA && b->region == NANO_REGION_ARENA &&
+           a->offset < b->offset + bytes_of(plan, b) && b->offset < a->offset + bytes_of(plan, a);
 }
 
 /* A source must still hold what its writer left: no node between the two, nor in the same stage as the reader or the
