@@ -120,7 +120,7 @@ def _tensors(folder: Path, hf: HuggingFace[Any], c: object, config: Record, note
         out[name] = SourceTensor(name, shape, entry.type, partial(_load, entry, rule, c), origin)
 
     required = list(hf.required(config))
-    if not tied:
+    if config.get("tie_word_embeddings") is False:
         required.append(_OUTPUT)
     for name in required:
         if name not in out:

@@ -135,7 +135,7 @@ class HuggingFace(Generic[C]):
     ``ignored``: tensors that are no parameters: masks, tables.
     ``required``: config.json -> GGUF names that the graph could do without, but this model must have.
     ``derived``: config.json -> further float32 tensors.
-    ``tied``: is the output the embeddings' where config.json says nothing of it?
+    ``tied``: is the output the embeddings' where config.json says nothing of it, whatever tensors there are?
     """
 
     model_types: tuple[str, ...]
