@@ -54,13 +54,13 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _read_prompt(args: argparse.Namespace) -> str | None:
-    """The prompt from -p, -f or a pipe; None where a terminal is left to ask."""
+    """The prompt from -p, -f or a pipe (without the newline that ends a file); None where a terminal is left to ask."""
     if args.prompt is not None:
         return text_of(args, args.prompt)
     if args.file is not None and args.file != "-":
-        return Path(args.file).read_text(encoding="utf-8", errors="replace")
+        return Path(args.file).read_text(encoding="utf-8", errors="replace").removesuffix("\n")
     if args.file == "-" or not is_terminal(sys.stdin):
-        return clean_text(sys.stdin.read())
+        return clean_text(sys.stdin.read()).removesuffix("\n")
     return None
 
 

@@ -111,17 +111,28 @@ void nano_forget_pages(const void *data, size_t size) {
 
 bool nano_temp_open(const char *path, nano_temp_file *out, const char **error_text) {
     static const char suffix[] = ".XXXXXX";
-    size_t n = strlen(path);
+    struct stat st;
+    bool exists = stat(path, &st) == 0;
     out->fd = -1;
+    out->temp_path = out->path = NULL;
+    /* Renaming a file over a device or a pipe would destroy it. */
+    if (exists && !S_ISREG(st.st_mode)) {
+        *error_text = S_ISDIR(st.st_mode) ? "is a directory" : "not a regular file";
+        return false;
+    }
+    /* Through a symbolic link, so that the file it names is replaced and not the link. */
+    char *target = exists ? realpath(path, NULL) : strdup(path);
+    size_t n = target == NULL ? 0 : strlen(target);
+    out->path = target;
     out->temp_path = malloc(n + sizeof suffix);
-    out->path = malloc(n + 1);
-    if (out->temp_path == NULL || out->path == NULL) {
-        *error_text = "out of memory";
+    if (target == NULL || out->temp_path == NULL) {
+        *error_text = strerror(errno);
+        free(out->temp_path);
+        out->temp_path = NULL;
         nano_temp_discard(out);
         return false;
     }
-    memcpy(out->path, path, n + 1);
-    memcpy(out->temp_path, path, n);
+    memcpy(out->temp_path, target, n);
     memcpy(out->temp_path + n, suffix, sizeof suffix);
     out->fd = mkstemp(out->temp_path);
     if (out->fd < 0) {
@@ -133,9 +144,7 @@ bool nano_temp_open(const char *path, nano_temp_file *out, const char **error_te
     }
     /* mkstemp makes 0600; give what open(2) would have given. umask can only be read by setting it, which
      * other threads would see, so follow an existing target and otherwise use the common default. */
-    struct stat st;
-    mode_t mode = stat(path, &st) == 0 ? (st.st_mode & 0777) : 0644;
-    (void)fchmod(out->fd, mode);
+    (void)fchmod(out->fd, exists ? (st.st_mode & 0777) : 0644);
     return true;
 }
 

@@ -564,6 +564,29 @@ static void test_vocabulary(const char *data_folder, const char *name, uint64_t 
     remove(path);
 }
 
+/* What is not a file is refused before anything is written; a symbolic link is written through. */
+static void test_targets(void) {
+    char link_path[sizeof path + 8];
+    struct stat st;
+    nano_gguf_writer *w = NULL;
+    CHECK_FAILS(NANO_ERR_IO, "not a regular file", nano_gguf_writer_open("/dev/null", &w, &check_error));
+    CHECK_FAILS(NANO_ERR_IO, "is a directory", nano_gguf_writer_open(folder, &w, &check_error));
+    CHECK(mkfifo(path, 0600) == 0);
+    CHECK_FAILS(NANO_ERR_IO, "not a regular file", nano_gguf_writer_open(path, &w, &check_error));
+    CHECK(lstat(path, &st) == 0 && S_ISFIFO(st.st_mode));
+    remove(path);
+    write_text(path, "old");
+    snprintf(link_path, sizeof link_path, "%s.link", path);
+    CHECK(symlink(path, link_path) == 0);
+    CHECK_OK(nano_gguf_writer_open(link_path, &w, &check_error));
+    CHECK_OK(nano_gguf_writer_finish(w, &check_error));
+    nano_gguf_writer_free(w);
+    CHECK(lstat(link_path, &st) == 0 && S_ISLNK(st.st_mode));
+    CHECK(!file_is(path, "old"));
+    remove(link_path);
+    remove(path);
+}
+
 int main(void) {
     if (mkdtemp(folder) == NULL) {
         perror(folder);
@@ -581,6 +604,7 @@ int main(void) {
     test_order();
     test_abandoned();
     test_full_disk();
+    test_targets();
     test_unreadable();
     const char *data = getenv("NANOLLM_TEST_DATA");
     data = data != NULL ? data : "../shared/data";
