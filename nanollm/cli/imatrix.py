@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..model import Model, default_model_path
-from ..quality import Windows, collect_importance
+from ..quality import Windows, collect_importance, rows_per_step
 from .common import EXIT_OK, ArgumentParser, log
 from .evaluation import add_options, evaluating, model_options, n_windows, read_text, window_size
 
@@ -34,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
     text = read_text(args)
     n_ctx = window_size(args, path)
     options = model_options(args)
+    options["n_outputs"] = rows_per_step(path, n_ctx) if args.process_output else 1
     with evaluating(args.quiet) as run, Model(path, n_ctx=n_ctx, importance=True, **options) as model:
         run.add(model)
         windows = Windows.of(model, text, n_ctx, n_windows=n_windows(args))

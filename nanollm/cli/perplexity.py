@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ArgumentError, FileError
 from ..model import Model, default_model_path
-from ..quality import Logprobs, LogprobsWriter, Windows, divergence, perplexity
+from ..quality import Logprobs, LogprobsWriter, Windows, divergence, perplexity, rows_per_step
 from .common import EXIT_OK, ArgumentParser, UsageError, emit, format_bytes, log
 from .evaluation import add_options, emit_json, evaluating, model_options, n_windows, read_text, window_size
 from .options import int_in
@@ -67,7 +67,8 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError("-f TEXT: a text is needed")
     text = read_text(args)
     n_ctx = window_size(args, path)
-    with evaluating(args.quiet) as run, Model(path, n_ctx=n_ctx, **model_options(args)) as model:
+    options = model_options(args) | {"n_outputs": rows_per_step(path, n_ctx)}
+    with evaluating(args.quiet) as run, Model(path, n_ctx=n_ctx, **options) as model:
         run.add(model)
         windows = Windows.of(model, text, n_ctx, stride=args.ppl_stride or None, n_windows=n_windows(args))
         result = _perplexity(args, run, model, windows)
@@ -98,7 +99,8 @@ def _divergence(args: argparse.Namespace, path: str) -> int:
         raise UsageError(f"--kl-divergence: the windows are those of {base_path}: no -c, no --ppl-stride")
     with Logprobs(base_path) as base, evaluating(args.quiet) as run:
         n_ctx = base.windows.n_ctx
-        with Model(path, n_ctx=n_ctx, **model_options(args)) as model:
+        options = model_options(args) | {"n_outputs": rows_per_step(path, n_ctx)}
+        with Model(path, n_ctx=n_ctx, **options) as model:
             run.add(model)
             base.check(model)
             if args.file is not None:

@@ -7,7 +7,7 @@ from .compare import Comparison, compare
 from .divergence import Divergence, divergence
 from .importance import collect_importance
 from .logprobs import Logprobs, LogprobsWriter
-from .perplexity import Perplexity, perplexity
+from .perplexity import Perplexity, perplexity, rows_per_step
 from .reduce import Estimate
 from .windows import Windows
 
@@ -23,4 +23,5 @@ __all__ = [
     "compare",
     "divergence",
     "perplexity",
+    "rows_per_step",
 ]

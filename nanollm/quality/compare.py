@@ -17,7 +17,7 @@ from ..errors import ArgumentError, CancelledError
 from ..model import Model
 from .divergence import Divergence, Tally
 from .logprobs import vocabulary_hash
-from .perplexity import Progress, check_vocabulary, so_far, steps, targets
+from .perplexity import Progress, check_vocabulary, rows_per_step, so_far, steps, targets
 from .reduce import Softmax, blocks
 from .windows import Windows
 
@@ -60,14 +60,15 @@ def compare(
 ) -> list[Comparison]:
     """Scores all files on `text`, a window at a time and in step, so that the first file's logits need no place.
 
-    `options` are those of `Model`; `on_open` is told of each. All files must have one vocabulary.
+    `options` are others of `Model`; `on_open` is told of each. All files must have one vocabulary.
     """
     if not paths:
         raise ArgumentError("no file to compare")
     with ExitStack() as stack:
         models = []
         for path in paths:
-            models.append(stack.enter_context(Model(path, n_ctx=n_ctx, **options)))
+            n_outputs = rows_per_step(path, n_ctx)
+            models.append(stack.enter_context(Model(path, n_ctx=n_ctx, n_outputs=n_outputs, **options)))
             if on_open is not None:
                 on_open(models[-1])
         _check_same_vocabulary(models)

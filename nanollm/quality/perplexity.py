@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,16 +12,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import FormatError
+from ..model import Model
 from .reduce import Estimate, Softmax, blocks, mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..model import Model
     from .logprobs import LogprobsWriter
     from .windows import Windows
 
-__all__ = ["Perplexity", "Progress", "perplexity"]
+__all__ = ["Perplexity", "Progress", "perplexity", "rows_per_step"]
+
+_LOGITS_BYTES = 16 << 20
 
 Progress = Callable[[int, int, float], None]
 """Called after each step with the tokens evaluated, how many there are, and the estimate so far (NaN: none yet)."""
@@ -44,6 +47,11 @@ class Perplexity:
     @property
     def tokens_per_second(self) -> float:
         return self.n_evaluated / self.seconds
+
+
+def rows_per_step(path: str | os.PathLike[str], n_ctx: int) -> int:
+    """The `n_outputs` to open a model with for scoring: logits of at most 16 MiB, since short steps are slow ones."""
+    return max(1, _LOGITS_BYTES // Model.fit(path, n_ctx=n_ctx, n_outputs=1).outputs)
 
 
 def exponential(estimate: Estimate) -> Estimate:
