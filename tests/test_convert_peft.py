@@ -143,6 +143,38 @@ def test_gpt2(tmp_path: Path) -> None:
     check(tmp_path / "base.gguf", tmp_path / "adapter.gguf", tmp_path / "merged.gguf")
 
 
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_llama_cpp_takes_the_adapter_for_the_merged_model(tmp_path: Path, name: str) -> None:
+    llama_cpp = pytest.importorskip("llama_cpp")
+    rng = np.random.default_rng(1)
+    if name == "llama":
+        config, base, modules, transposed, prefix = LLAMA, llama_tensors(LLAMA, rng), LLAMA_MODULES, False, ""
+    else:
+        config, base, modules, transposed, prefix = GPT2, gpt2_tensors(GPT2, rng), GPT2_MODULES, True, "transformer."
+    lora = matrices(base, modules, transposed, prefix)
+    lora = {n: x * np.float32(0.1) if "lora_B" in n else x for n, x in lora.items()}
+    write_folder(tmp_path / "base", config, base)
+    write_adapter(tmp_path / "adapter", lora, tmp_path / "base")
+    write_folder(tmp_path / "merged", config, merged(base, lora, lambda module: ALPHA / R, transposed, prefix))
+    for part in ("base", "adapter", "merged"):
+        quiet(tmp_path / part, tmp_path / f"{part}.gguf")
+
+    def logits(part: str, adapter: str | None = None) -> npt.NDArray[Any]:
+        model = llama_cpp.Llama(
+            str(tmp_path / part),
+            lora_path=adapter and str(tmp_path / adapter),
+            logits_all=True,
+            verbose=False,
+            n_ctx=64,
+        )
+        model.eval([5, 6, 7, 8, 9, 10])
+        return np.array(model.scores[:6])
+
+    expected = logits("merged.gguf")
+    np.testing.assert_allclose(logits("base.gguf", "adapter.gguf"), expected, atol=1e-5)
+    assert np.abs(logits("base.gguf") - expected).max() > 0.05
+
+
 @pytest.mark.parametrize("outtype", ["auto", "f16", "f32"])
 def test_types(tmp_path: Path, llama: tuple[Path, Tensors], outtype: Any) -> None:
     folder, base = llama
