@@ -79,17 +79,25 @@ static void declare(int32_t n_dims, int64_t n_in, int64_t n_out, nano_type type)
     w->n_bytes = nano_type_row_bytes(type, n_in) * (size_t)n_out;
 }
 
+/* A type for rows of n, each in its turn. */
+static nano_type next_type(int64_t n) {
+    static nano_type last = -1;
+    do {
+        last = (last + 1) % NANO_TYPE_A8;
+    } while (!nano_type_is_supported(last) || n % nano_type_block_size(last) != 0);
+    return last;
+}
+
 static void declare_all(void) {
-    static const int64_t rows[] = {1, 2, 6, 16, 32, 33, 64, 96, 160}, heights[] = {1, 6, 32, 64, 77};
-    static const nano_type types[] = {NANO_TYPE_F32,  NANO_TYPE_F16,  NANO_TYPE_BF16, NANO_TYPE_Q8_0,
-                                      NANO_TYPE_Q4_0, NANO_TYPE_Q4_1, NANO_TYPE_Q5_0, NANO_TYPE_Q5_1};
-    unsigned turn = 0;
+    static const int64_t rows[] = {1, 2, 6, 16, 32, 33, 64, 96, 160, 256}, heights[] = {1, 6, 32, 64, 77};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         declare(1, rows[i], 1, NANO_TYPE_F32);
         for (size_t k = 0; k < sizeof heights / sizeof heights[0]; k++) {
-            unsigned n_types = rows[i] % NANO_A8_BLOCK == 0 ? 8 : 3;
-            declare(2, rows[i], heights[k], types[turn++ % n_types]);
+            declare(2, rows[i], heights[k], next_type(rows[i]));
         }
+    }
+    for (int i = 0; i < 16; i++) {
+        declare(2, 256, 5 + i, next_type(256));
     }
     declare(1, 77, 1, NANO_TYPE_F32);
     declare(1, 8, 1, NANO_TYPE_F32);
@@ -97,7 +105,7 @@ static void declare_all(void) {
 
 /* Random values; whole blocks. */
 static void fill(weight *w, uint64_t *state) {
-    float row[160];
+    float row[256];
     for (int64_t r = 0; r < w->ne[1]; r++) {
         for (int64_t i = 0; i < w->ne[0]; i++) {
             *state = *state * 6364136223846793005ULL + 1442695040888963407ULL;
@@ -322,7 +330,7 @@ static nano_graph *make_graph(input *in) {
     for (int i = 0; i < 3; i++) {
         require(nano_graph_input(g, kinds[i], &at, NULL) == NANO_OK, "input", NULL);
     }
-    int64_t n = (int64_t[]){32, 33, 64, 96, 160}[draw(in) % 5];
+    int64_t n = (int64_t[]){32, 33, 64, 96, 160, 256}[draw(in) % 6];
     require(op(g, "rows", draw_weight(in, g, 2, n), NANO_INPUT_TOKENS, -1, NULL, 0, NULL, 0, &at), "rows", NULL);
     for (int i = 0; i < MAX_OPS && in->size > 16; i++) {
         if (draw(in) % 4 == 0) {
