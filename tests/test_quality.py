@@ -117,7 +117,7 @@ def test_estimates_show_digits_that_mean_something() -> None:
     assert str(Estimate(8.123456, 0.0567891)) == "8.1235 ± 0.0568"
     assert str(Estimate(1.5, math.nan)) == "1.5 ± nan"
     assert str(Estimate(0.0, 0.0)) == "0 ± 0"
-    assert str(Estimate(1.0327285e-06, 1.36e-07)) == "1.03273e-06 ± 1.36e-07"
+    assert str(Estimate(1.0327285e-06, 1.36e-07)) == "1.0327e-06 ± 1.4e-07"
 
 
 # ------------------------------------------------------------------ windows

@@ -45,7 +45,7 @@ class Comparison:
     prompt_speed: float
     """Tokens a second in the steps that make up the text's windows."""
     decode_speed: float
-    """Tokens a second in steps of one."""
+    """Tokens a second in steps of one; NaN where the context has no room for any."""
 
 
 def compare(
@@ -119,17 +119,20 @@ def _timed(items: Iterator[_Step], seconds: list[float], k: int) -> Iterator[_St
 
 
 def _decode_speed(model: Model, ids: Sequence[int]) -> float:
-    """Tokens a second one by one, after some of a text; NaN where the context leaves no room."""
+    """Tokens a second one by one, after some of a text: from the median step, since others may be disturbed. NaN where
+    the context leaves no room."""
     n = min(_N_DECODED, len(ids) // 2)
-    if n == 0:
-        return math.nan
-    generation = model.generate(ids[:n], max_tokens=n + 1, temperature=0, ignore_eos=True)
+    ends: list[float] = []
+
+    def note(ids: Sequence[int], logits: NDArray[np.float32]) -> None:
+        ends.append(generation.timings.eval_ms)
+
+    generation = model.generate(ids[:n], max_tokens=n + 1, temperature=0, ignore_eos=True, logits_processor=note)
     for _ in generation:
         pass
     if generation.finish_reason == "cancelled":
         raise CancelledError(f"{model.path}: cancelled")
-    timings = generation.timings
-    return 1000 * timings.n_eval / timings.eval_ms if timings.n_eval else math.nan
+    return 1000 / float(np.median(np.diff(ends))) if len(ends) > 1 else math.nan
 
 
 def _bits_per_weight(model: Model) -> float:

@@ -31,8 +31,8 @@ class Estimate:
 
     def __str__(self) -> str:
         """With three digits of the error."""
-        if not 0 < self.error < math.inf or abs(self.value) < 1e-4:
-            return f"{self.value:.6g} ± {self.error:.3g}"
+        if not 1e-4 <= self.error < math.inf:
+            return f"{self.value:.5g} ± {self.error:.2g}"
         n = max(0, 2 - math.floor(math.log10(self.error)))
         return f"{self.value:.{n}f} ± {self.error:.{n}f}"
 
