@@ -221,6 +221,10 @@ static int64_t hyperparameter(const nano_gguf *gguf, nano_str architecture, cons
     return nano_gguf_item_int(nano_gguf_find(gguf, full), 0, &value) ? value : otherwise;
 }
 
+static bool is_text(nano_str s, const char *text) {
+    return s.size == strlen(text) && memcmp(s.data, text, s.size) == 0;
+}
+
 nano_status nano_recipe_create(const nano_gguf *gguf, nano_ftype ftype, bool has_importance, nano_recipe *out,
                                nano_error *err) {
     const ftype_row *row = find_ftype(ftype);
@@ -240,8 +244,8 @@ nano_status nano_recipe_create(const nano_gguf *gguf, nano_ftype ftype, bool has
         r.n_layer = layer >= r.n_layer ? layer + 1 : r.n_layer;
         r.is_tied = r.is_tied && !nano_recipe_is_output(tensor);
     }
-    r.is_llama_70b =
-        r.n_layer == 80 && n_head != n_head_kv && architecture.size == 5 && memcmp(architecture.data, "llama", 5) == 0;
+    const bool is_grouped_llama = is_text(architecture, "llama") && n_head != n_head_kv;
+    r.is_70b = r.n_layer == 80 && (is_grouped_llama || is_text(architecture, "qwen2"));
     *out = r;
     return NANO_OK;
 }
@@ -265,7 +269,7 @@ nano_type nano_recipe_type(const nano_recipe *r, const nano_gguf_tensor *tensor)
         }
     }
     /* There eight query heads share a key head: more bits for its small value matrix cost next to nothing. */
-    if (r->is_llama_70b && p == PART_VALUE && (type == NANO_TYPE_Q3_K || type == NANO_TYPE_Q4_K)) {
+    if (r->is_70b && p == PART_VALUE && (type == NANO_TYPE_Q3_K || type == NANO_TYPE_Q4_K)) {
         return NANO_TYPE_Q5_K;
     }
     return type;

@@ -7,11 +7,11 @@
 /* What the rules ask of a file. */
 typedef struct nano_recipe {
     nano_ftype ftype;
-    nano_type base;    /* the type of most matrices */
-    int64_t n_layer;   /* blocks, by the tensors' names */
-    int64_t n_gqa;     /* query heads a key head; 1 when the file does not say */
-    bool is_llama_70b; /* 80 layers and grouped heads */
-    bool is_tied;      /* there is no output.weight: the token embedding stands for it */
+    nano_type base;  /* the type of most matrices */
+    int64_t n_layer; /* blocks, by the tensors' names */
+    int64_t n_gqa;   /* query heads a key head; 1 when the file does not say */
+    bool is_70b;     /* 80 layers of Llama with grouped heads, or of Qwen2 */
+    bool is_tied;    /* there is no output.weight: the token embedding stands for it */
     bool has_importance;
 } nano_recipe;
 
