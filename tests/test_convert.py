@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -276,6 +277,29 @@ def test_progress_is_told_and_can_stop(folder: Path, tmp_path: Path) -> None:
         quiet(folder, tmp_path / "x.gguf", "q8_0", progress=stop)
     assert (tmp_path / "x.gguf").read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["my-model", "x.gguf"]
+
+
+def test_one_tensor_is_in_memory_at_a_time(tmp_path: Path) -> None:
+    """100 MiB in tensors of at most 4: the peak grows by a few tensors' worth."""
+    sizes = {"hidden_size": 1024, "intermediate_size": 1024, "num_hidden_layers": 5, "num_attention_heads": 16}
+    config = LLAMA | sizes | {"num_key_value_heads": 16}
+    folder = write_folder(tmp_path / "hf", config, llama_tensors(config, rng()))
+    size = (folder / "model.safetensors").stat().st_size
+    assert size > 100 << 20
+    child = (
+        "import sys\nfrom nanollm import _core\nfrom nanollm.convert import convert\n"
+        "convert(sys.argv[1], sys.argv[3], report=lambda note: None)\nbefore = _core.memory_peak()\n"
+        "convert(sys.argv[2], sys.argv[3], report=lambda note: None)\nprint(_core.memory_peak() - before)\n"
+    )
+    small = write_folder(tmp_path / "small", LLAMA, llama_tensors(LLAMA, rng()))
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", child, small, folder, tmp_path / "x.gguf"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert int(done.stdout) < 32 << 20
 
 
 # ---- Hugging Face folders that are wrong

@@ -266,6 +266,11 @@ def test_tensors_that_are_refused(tmp_path: Path, llama: tuple[Path, Tensors]) -
         more = {f"base_model.model.{module}.lora_{part}.weight": x for part in "AB"}
         write_adapter(tmp_path / "a", good | more, folder)
         refused(tmp_path / "a", nanollm.UnsupportedError, module)
+    beyond = {f"base_model.model.model.layers.7.mlp.up_proj.lora_{part}.weight": x for part in "AB"}
+    write_adapter(tmp_path / "a", good | beyond, folder)
+    refused(tmp_path / "a", nanollm.NotFoundError, "model.layers.7.mlp.up_proj.weight")
+    write_adapter(tmp_path / "a", good, folder, r=8)
+    refused(tmp_path / "a", nanollm.ShapeError, "rank 4", "8")
     first = next(iter(good))
     for changed in (x[:, :32], x[0], x[:2], np.ones((0, 64), np.float32)):
         write_adapter(tmp_path / "a", good | {first: np.ascontiguousarray(changed)}, folder)

@@ -16,7 +16,7 @@ _PRINTED = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *r
 _OTHERS = [byte for byte in range(256) if byte not in set(_PRINTED)]
 _ALPHABET = {byte: chr(byte) for byte in _PRINTED} | {byte: chr(256 + i) for i, byte in enumerate(_OTHERS)}
 # GPT-2's longest token has 128 bytes. A bound keeps the search short.
-_MAX_TOKEN = 512
+_MAX_TOKEN = 256
 
 Pair = tuple[bytes, bytes]
 

@@ -68,7 +68,11 @@ def read(folder: Path, base: Path | None = None) -> Source:
             )
         if name == "token_embd.weight" or (name == "output.weight" and model.is_tied):
             raise UnsupportedError(f"{a.path}: tensor '{a.name}': adapters of the embeddings are not supported")
+        if model.shapes and name not in model.shapes:
+            raise NotFoundError(f"{a.path}: tensor '{a.name}': the base model has no weight '{module}.weight'")
         r = _rank(a, b, model.shapes.get(name))
+        if r != rank and not config.get("rank_pattern"):
+            raise ShapeError(f"{a.path}: tensor '{a.name}': found rank {r}, {_CONFIG} says {rank}")
         wanted = _alpha(config, module, alpha) / (math.sqrt(r) if per_root else r)
         factor = wanted / (common / r)
         if math.isclose(factor, 1.0, rel_tol=1e-6):

@@ -24,7 +24,7 @@ __all__ = ["Entry", "read"]
 _FOOTER = 48
 _MAGIC = 0xDB4775248B80FB57
 # Far beyond any GPT-2, and little enough to hold in memory.
-_MAX_INDEX, _MAX_ENTRIES, _MAX_KEY = 1 << 26, 1 << 16, 1 << 10
+_MAX_INDEX, _MAX_ENTRIES, _MAX_KEY = 1 << 22, 1 << 16, 1 << 10
 _DTYPES = {1: "F32", 14: "BF16", 19: "F16"}
 
 
@@ -107,11 +107,12 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     left = _MAX_ENTRIES
     for _, handle in _block(data, offset, size):
         offset, size, _ = _handle(handle, 0)
+        left -= 1
         for entry in _block(data, offset, size):
-            left -= 1
-            if left < 0:
-                raise ValueError(f"more than {_MAX_ENTRIES} variables")
             yield entry
+            left -= 1
+        if left < 0:
+            raise ValueError(f"more than {_MAX_ENTRIES} blocks and variables")
 
 
 def _handle(data: bytes, at: int) -> tuple[int, int, int]:
