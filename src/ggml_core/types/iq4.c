@@ -26,7 +26,7 @@ static void expand(const uint8_t *code, int8_t *q) {
 /* The largest magnitude goes to the lower end, which reaches further. */
 static nano_grid make_grid(nano_book *book) {
     nano_book_fill(book, values);
-    return (nano_grid){-127.0f, 113.0f, -88.0f, -136.0f, 14, book};
+    return (nano_grid){-127.0f, 113.0f, -82.0f, -180.0f, 24, book};
 }
 
 void nano_iq4_nl_from_float_weighted(const float *x, const float *importance, void *y, int64_t n) {

@@ -115,7 +115,7 @@ void nano_q2_k_unpack(const void *from, nano_unpacked *out) {
 }
 
 void nano_q3_k_from_float_weighted(const float *x, const float *importance, void *y, int64_t n) {
-    static const nano_grid grid = {-4.0f, 3.0f, -3.0f, -5.4f, 14, NULL};
+    static const nano_grid grid = {-4.0f, 3.0f, -3.0f, -7.0f, 12, NULL};
     nano_block_q3_k *block = y;
     nano_super s;
     for (int64_t i = 0; i < n; i += NANO_SUPER, block++) {

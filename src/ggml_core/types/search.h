@@ -10,6 +10,7 @@
 #define NANO_TYPES_SEARCH_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum { NANO_LANES = 8, NANO_PART_MAX = 32 };
@@ -38,6 +39,19 @@ typedef struct nano_grid {
     int n;
     const nano_book *book; /* NULL: codes stand for themselves */
 } nano_grid;
+
+/* Scales lie on the grid, with a book on both ends of the codes in turn, then in quarters of its spacing round the
+ * best of them: so much is the k-th tried, from n on relative to the best. */
+enum { NANO_FINER = 6 };
+static inline float nano_grid_at(const nano_grid *grid, int k) {
+    const float spacing = (grid->to - grid->from) / (float)(grid->n - 1);
+    const int i = k - grid->n - NANO_FINER / 2; /* -3 .. 2 */
+    if (k >= grid->n) {
+        return spacing * 0.25f * (float)(i < 0 ? i : i + 1);
+    }
+    const float at = grid->from + spacing * (float)k;
+    return grid->book != NULL && k % 2 != 0 ? -at : at;
+}
 
 /* Sums over a part: of w, w x, w q, w x q, w q q. */
 typedef struct nano_sums {

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "cpu/kernels.h"
 #include "types/f16.h"
@@ -47,6 +48,35 @@ static void encode(tiles *t, const nano_grid *grid, bool has_m, uint8_t *code) {
 
 /* ------------------------------------------------------- x = d * scale * q */
 
+/* Each part's integer: of the two next to its scale, that under which the error is less, codes and all. Leaves t with
+ * the sums under these. */
+static void choose_scales(tiles *t, const nano_grid *grid, int lowest, int highest, nano_super *out) {
+    const int n_sub = t->n_tiles * NANO_LANES;
+    float wanted[MAX_SUB], gain[MAX_SUB];
+    memcpy(wanted, t->d, sizeof wanted);
+    for (int side = 0; side < 2; side++) {
+        int scale[MAX_SUB];
+        for (int k = 0; k < n_sub; k++) {
+            const float exact = out->d != 0.0f ? wanted[k] / out->d : 0.0f;
+            scale[k] = to_int(floorf(exact) + (float)side, lowest, highest);
+            t->d[k] = out->d * (float)scale[k];
+        }
+        encode(t, grid, false, NULL);
+        for (int k = 0; k < n_sub; k++) {
+            const nano_sums *s = &t->sums[k / NANO_LANES];
+            const float new_gain = t->d[k] * (2.0f * s->xq[k % NANO_LANES] - t->d[k] * s->qq[k % NANO_LANES]);
+            if (side == 0 || new_gain > gain[k]) {
+                gain[k] = new_gain;
+                out->scale[k] = scale[k];
+            }
+        }
+    }
+    for (int k = 0; k < n_sub; k++) {
+        t->d[k] = out->d * (float)out->scale[k];
+    }
+    encode(t, grid, false, NULL);
+}
+
 void nano_super_scaled(const float *x, const float *importance, int n, const nano_grid *grid, int scale_lowest,
                        int scale_highest, nano_super *out) {
     tiles t;
@@ -62,11 +92,7 @@ void nano_super_scaled(const float *x, const float *importance, int n, const nan
         t.d[k] = ratio((double)t.sums[k / NANO_LANES].xq[k % NANO_LANES], (double)weight[k]);
     }
     out->d = t.kernels->search_step(t.d, weight, n_sub, (float)scale_lowest, (float)scale_highest);
-    for (int k = 0; k < n_sub; k++) {
-        out->scale[k] = out->d != 0.0f ? to_int(t.d[k] / out->d, scale_lowest, scale_highest) : 0;
-        t.d[k] = out->d * (float)out->scale[k];
-    }
-    encode(&t, grid, false, NULL);
+    choose_scales(&t, grid, scale_lowest, scale_highest, out);
     double xq = 0.0;
     double qq = 0.0;
     for (int k = 0; k < n_sub; k++) {

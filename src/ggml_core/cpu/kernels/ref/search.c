@@ -99,16 +99,21 @@ static void sums_of_book(const nano_parts *p, const float *inverse, const nano_b
 void nano_search_scale_ref(const nano_parts *p, const nano_grid *grid, float *d) {
     float largest[NANO_LANES];
     float best[NANO_LANES] = {0.0f};
+    float best_at[NANO_LANES], middle[NANO_LANES];
     largest_magnitudes(p, largest);
     for (int l = 0; l < NANO_LANES; l++) {
         largest[l] = quotient(1.0f, largest[l]);
         d[l] = 0.0f;
+        best_at[l] = middle[l] = 0.0f;
     }
-    for (int k = 0; k < grid->n; k++) {
-        const float at = grid->from + (grid->to - grid->from) * (float)k / (float)(grid->n - 1);
-        float inverse[NANO_LANES], xq[NANO_LANES], qq[NANO_LANES];
+    for (int k = 0; k < grid->n + NANO_FINER; k++) {
+        float at[NANO_LANES], inverse[NANO_LANES], xq[NANO_LANES], qq[NANO_LANES];
+        if (k == grid->n) {
+            memcpy(middle, best_at, sizeof middle);
+        }
         for (int l = 0; l < NANO_LANES; l++) {
-            inverse[l] = at * largest[l];
+            at[l] = middle[l] + nano_grid_at(grid, k);
+            inverse[l] = at[l] * largest[l];
         }
         if (grid->book != NULL) {
             sums_of_book(p, inverse, grid->book, xq, qq);
@@ -122,6 +127,7 @@ void nano_search_scale_ref(const nano_parts *p, const nano_grid *grid, float *d)
             const int better = gain > best[l];
             d[l] = better ? new_d : d[l];
             best[l] = better ? gain : best[l];
+            best_at[l] = better ? at[l] : best_at[l];
         }
     }
 }

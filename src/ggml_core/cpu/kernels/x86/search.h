@@ -161,9 +161,12 @@ void V_LEVEL(nano_search_scale)(const nano_parts *p, const nano_grid *grid, floa
     largest = quotient(all(1.0f), largest);
     vf best = zero();
     vf best_d = zero();
-    for (int k = 0; k < grid->n; k++) {
-        const float at = grid->from + (grid->to - grid->from) * (float)k / (float)(grid->n - 1);
-        const vf inverse = mul(all(at), largest);
+    vf best_at = zero();
+    vf middle = zero();
+    for (int k = 0; k < grid->n + NANO_FINER; k++) {
+        middle = k == grid->n ? best_at : middle;
+        const vf at = add(middle, all(nano_grid_at(grid, k)));
+        const vf inverse = mul(at, largest);
         vf xq = zero();
         vf qq = zero();
         for (int e = 0; e < p->n; e++) {
@@ -178,6 +181,7 @@ void V_LEVEL(nano_search_scale)(const nano_parts *p, const nano_grid *grid, floa
         const vf gain = mul(new_d, xq);
         const vf better = greater(gain, best);
         best_d = choose(better, new_d, best_d);
+        best_at = choose(better, at, best_at);
         best = choose(better, gain, best);
     }
     store(d, best_d);
