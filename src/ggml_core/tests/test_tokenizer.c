@@ -254,6 +254,30 @@ static void test_hostile_bpe(void) {
     CHECK_FAILS(NANO_ERR_FORMAT, "eos_token_id", try_small(&g, &check_error));
 }
 
+/* Spellings chosen so that the table of spellings (4096 slots for so many) has to put all of them in a row. */
+static void test_collisions(void) {
+    enum { N = 1100, SLOTS = 4096 };
+    static tiny_gguf g;
+    static char spellings[N][12];
+    static const char *list[N];
+    int n = 0;
+    for (uint32_t i = 0; n < N; i++) {
+        snprintf(spellings[n], sizeof spellings[n], "%u", (unsigned)i);
+        uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+        for (const char *c = spellings[n]; *c != '\0'; c++) {
+            h = (h ^ (uint8_t)*c) * UINT64_C(0x100000001b3);
+        }
+        if ((uint32_t)(h ^ h >> 32) % SLOTS == 0) {
+            list[n] = spellings[n];
+            n++;
+        }
+    }
+    tiny_begin(&g);
+    tiny_set_str(&g, "tokenizer.ggml.model", "gpt2");
+    tiny_set_strs(&g, "tokenizer.ggml.tokens", list, N);
+    CHECK_FAILS(NANO_ERR_FORMAT, "collides", try_small(&g, &check_error));
+}
+
 static void test_hostile_spm(void) {
     static tiny_gguf g;
     const float bad_scores[N_SPM] = {0, 0.0f / 1.0f, -1, 1e30f * 1e30f - 1e30f * 1e30f};
@@ -454,6 +478,7 @@ int main(int argc, char **argv) {
     test_bpe();
     test_hostile_bpe();
     test_hostile_spm();
+    test_collisions();
     test_arguments();
     if (folder == NULL) {
         puts("real vocabularies skipped: no folder given, and NANOLLM_TEST_DATA is not set");

@@ -25,28 +25,31 @@ int32_t nano_bpe_byte_of_char(uint32_t code) {
     return code < 256 && nano_bpe_char_of_byte((uint8_t)code) == code ? (int32_t)code : -1;
 }
 
-/* The slot of a pair: where it is, or the empty one where it would go. */
+/* The slot of a pair: where it is, or the empty one where it would go. NULL after NANO_MAX_PROBES. */
 static inline uint32_t *find_slot(const nano_bpe *bpe, int32_t left, int32_t right) {
     uint64_t h = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * UINT64_C(0x9E3779B97F4A7C15);
     uint32_t at = (uint32_t)(h >> 32 ^ h >> 15) & bpe->slot_mask;
-    while (bpe->slots[at] != 0) {
+    for (int probe = 0; probe < NANO_MAX_PROBES; probe++) {
+        if (bpe->slots[at] == 0) {
+            return &bpe->slots[at];
+        }
         const nano_bpe_merge *found = &bpe->merges[bpe->slots[at] - 1];
         if (found->left == left && found->right == right) {
-            break;
+            return &bpe->slots[at];
         }
         at = (at + 1) & bpe->slot_mask;
     }
-    return &bpe->slots[at];
+    return NULL;
 }
 
 static bool find_pair(const nano_merger *m, int32_t left, int32_t right, uint32_t *order, int32_t *merged) {
     const nano_bpe *bpe = m->context;
-    const uint32_t slot = *find_slot(bpe, m->symbols[left].id, m->symbols[right].id);
-    if (slot == 0) {
+    const uint32_t *slot = find_slot(bpe, m->symbols[left].id, m->symbols[right].id);
+    if (slot == NULL || *slot == 0) {
         return false;
     }
-    *order = slot - 1;
-    *merged = bpe->merges[slot - 1].merged;
+    *order = *slot - 1;
+    *merged = bpe->merges[*slot - 1].merged;
     return true;
 }
 
@@ -88,6 +91,11 @@ static nano_status load_merges(nano_tokenizer *t, const nano_gguf_value *merges,
         nano_bpe_merge *merge = &bpe->merges[rank];
         NANO_TRY(read_merge(&t->vocab, line, joined, merge, rank, path, err));
         uint32_t *slot = find_slot(bpe, merge->left, merge->right);
+        if (slot == NULL) {
+            return nano_fail(err, NANO_ERR_FORMAT,
+                             "%s: tokenizer.ggml.merges: merge %llu collides with too many others", path,
+                             (unsigned long long)rank);
+        }
         if (*slot == 0) { /* said twice, the first counts */
             *slot = (uint32_t)rank + 1;
         }

@@ -32,24 +32,28 @@ nano_str nano_vocab_spelling(const nano_vocab *vocab, int32_t id) {
     return (nano_str){vocab->text + start, vocab->offsets[id + 1] - start};
 }
 
-/* The slot of a spelling: where it is, or the empty one where it would go. */
+/* The slot of a spelling: where it is, or the empty one where it would go. NULL after NANO_MAX_PROBES. */
 static uint32_t *find_slot(const nano_vocab *vocab, const void *spelling, size_t size) {
     uint32_t at = hash_bytes(spelling, size) & vocab->slot_mask;
-    while (vocab->slots[at] != 0) {
+    for (int probe = 0; probe < NANO_MAX_PROBES; probe++) {
+        if (vocab->slots[at] == 0) {
+            return &vocab->slots[at];
+        }
         const nano_str found = nano_vocab_spelling(vocab, (int32_t)(vocab->slots[at] - 1));
         if (found.size == size && memcmp(found.data, spelling, size) == 0) {
-            break;
+            return &vocab->slots[at];
         }
         at = (at + 1) & vocab->slot_mask;
     }
-    return &vocab->slots[at];
+    return NULL;
 }
 
 int32_t nano_vocab_find(const nano_vocab *vocab, const void *spelling, size_t size) {
     if (size == 0 || size > vocab->max_bytes) {
         return -1;
     }
-    return (int32_t)*find_slot(vocab, spelling, size) - 1;
+    const uint32_t *slot = find_slot(vocab, spelling, size);
+    return slot == NULL ? -1 : (int32_t)*slot - 1;
 }
 
 nano_status nano_vocab_load(nano_vocab *vocab, const nano_gguf_value *tokens, const char *path, nano_error *err) {
@@ -83,8 +87,15 @@ nano_status nano_vocab_load(nano_vocab *vocab, const nano_gguf_value *tokens, co
         used += (uint32_t)s.size;
         vocab->offsets[i + 1] = used;
         vocab->max_bytes = s.size > vocab->max_bytes ? (uint32_t)s.size : vocab->max_bytes;
-        uint32_t *slot = s.size > 0 ? find_slot(vocab, s.data, s.size) : NULL;
-        if (slot != NULL && *slot == 0) {
+        if (s.size == 0) {
+            continue;
+        }
+        uint32_t *slot = find_slot(vocab, s.data, s.size);
+        if (slot == NULL) {
+            return nano_fail(err, NANO_ERR_FORMAT, "%s: tokenizer.ggml.tokens: token %zu collides with too many others",
+                             path, i);
+        }
+        if (*slot == 0) {
             *slot = (uint32_t)i + 1;
         }
     }

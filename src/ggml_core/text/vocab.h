@@ -20,6 +20,10 @@ void nano_vocab_release(nano_vocab *vocab);
 int32_t nano_vocab_find(const nano_vocab *vocab, const void *spelling, size_t size);
 nano_str nano_vocab_spelling(const nano_vocab *vocab, int32_t id); /* id in range */
 
+/* Of the real vocabularies' tables no search is longer than a few dozen slots; a file whose tables need more than this
+ * was made to collide, and is refused rather than searched for minutes. */
+enum { NANO_MAX_PROBES = 1024 };
+
 /* The number of slots, a power of two, of a table for n entries: at least half of them stay empty. 0: too many. */
 size_t nano_hash_slots(size_t n);
 
