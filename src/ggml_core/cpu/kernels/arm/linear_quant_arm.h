@@ -87,60 +87,76 @@ NANO_INLINE float32x4_t nano_block_add(nano_type type, const nano_block4 *b, con
     return acc;
 }
 
+/* A tile on its way: its rows and columns, and a sum of every column. */
+typedef struct nano_tile {
+    const uint8_t *w[4];
+    const uint8_t *x[8];
+    float32x4_t sum[8];
+} nano_tile;
+
+/* Adds block i of rows of n elements; the rows move on. */
+NANO_INLINE void nano_tile_add(nano_type type, nano_tile *t, int64_t i, int64_t n, int n_cols) {
+    const uint8_t *w0 = t->w[0], *w1 = t->w[1], *w2 = t->w[2], *w3 = t->w[3];
+    nano_block4 b;
+    nano_decode(type, w0, &b.w.lo[0], &b.w.hi[0]);
+    nano_decode(type, w1, &b.w.lo[1], &b.w.hi[1]);
+    nano_decode(type, w2, &b.w.lo[2], &b.w.hi[2]);
+    nano_decode(type, w3, &b.w.lo[3], &b.w.hi[3]);
+    b.w = nano_prepare(b.w, n_cols);
+    b.d = nano_gather_f16(w0, w1, w2, w3); /* every layout begins with d, then m if it has one */
+    b.m = nano_quant_has_min(type) ? nano_gather_f16(w0 + 2, w1 + 2, w2 + 2, w3 + 2) : b.d;
+    t->w[0] += nano_quant_bytes(type);
+    t->w[1] += nano_quant_bytes(type);
+    t->w[2] += nano_quant_bytes(type);
+    t->w[3] += nano_quant_bytes(type);
+    const int64_t q = i * NANO_A8_BLOCK;
+    const int64_t d = n + i * 4;
+    const int64_t s = n + n / NANO_A8_BLOCK * 4 + i * 4;
+    const uint8_t *const *x = t->x;
+    t->sum[0] = nano_block_add(type, &b, x[0] + q, x[0] + d, x[0] + s, n_cols, t->sum[0]);
+    if (n_cols > 1) {
+        t->sum[1] = nano_block_add(type, &b, x[1] + q, x[1] + d, x[1] + s, n_cols, t->sum[1]);
+        t->sum[2] = nano_block_add(type, &b, x[2] + q, x[2] + d, x[2] + s, n_cols, t->sum[2]);
+        t->sum[3] = nano_block_add(type, &b, x[3] + q, x[3] + d, x[3] + s, n_cols, t->sum[3]);
+    }
+    if (n_cols > 4) {
+        t->sum[4] = nano_block_add(type, &b, x[4] + q, x[4] + d, x[4] + s, n_cols, t->sum[4]);
+        t->sum[5] = nano_block_add(type, &b, x[5] + q, x[5] + d, x[5] + s, n_cols, t->sum[5]);
+        t->sum[6] = nano_block_add(type, &b, x[6] + q, x[6] + d, x[6] + s, n_cols, t->sum[6]);
+        t->sum[7] = nano_block_add(type, &b, x[7] + q, x[7] + d, x[7] + s, n_cols, t->sum[7]);
+    }
+}
+
 /* Rows row.. (4) by columns col.. (n_cols: 8, 4 or 1). Rows and columns beyond the last repeat it and are dropped. */
 NANO_INLINE void nano_quant_tile(nano_type type, const nano_linear_args *a, int64_t row, int64_t col, int n_cols) {
     const int64_t rows = a->n_rows - row < 4 ? a->n_rows - row : 4;
     const int64_t cols = a->n_cols - col < n_cols ? a->n_cols - col : n_cols;
-    const uint8_t *w0 = (const uint8_t *)a->w + (size_t)row * a->w_stride;
-    const uint8_t *w1 = w0 + (rows > 1 ? a->w_stride : 0);
-    const uint8_t *w2 = w1 + (rows > 2 ? a->w_stride : 0);
-    const uint8_t *w3 = w2 + (rows > 3 ? a->w_stride : 0);
-    const uint8_t *x[8];
-    x[0] = (const uint8_t *)a->x + (size_t)col * a->x_stride;
-    x[1] = x[0] + (cols > 1 ? a->x_stride : 0);
-    x[2] = x[1] + (cols > 2 ? a->x_stride : 0);
-    x[3] = x[2] + (cols > 3 ? a->x_stride : 0);
-    x[4] = x[3] + (cols > 4 ? a->x_stride : 0);
-    x[5] = x[4] + (cols > 5 ? a->x_stride : 0);
-    x[6] = x[5] + (cols > 6 ? a->x_stride : 0);
-    x[7] = x[6] + (cols > 7 ? a->x_stride : 0);
-    float32x4_t s0, s1, s2, s3, s4, s5, s6, s7;
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = vdupq_n_f32(0.0f);
+    nano_tile t;
+    t.w[0] = (const uint8_t *)a->w + (size_t)row * a->w_stride;
+    t.w[1] = t.w[0] + (rows > 1 ? a->w_stride : 0);
+    t.w[2] = t.w[1] + (rows > 2 ? a->w_stride : 0);
+    t.w[3] = t.w[2] + (rows > 3 ? a->w_stride : 0);
+    t.x[0] = (const uint8_t *)a->x + (size_t)col * a->x_stride;
+    t.x[1] = t.x[0] + (cols > 1 ? a->x_stride : 0);
+    t.x[2] = t.x[1] + (cols > 2 ? a->x_stride : 0);
+    t.x[3] = t.x[2] + (cols > 3 ? a->x_stride : 0);
+    t.x[4] = t.x[3] + (cols > 4 ? a->x_stride : 0);
+    t.x[5] = t.x[4] + (cols > 5 ? a->x_stride : 0);
+    t.x[6] = t.x[5] + (cols > 6 ? a->x_stride : 0);
+    t.x[7] = t.x[6] + (cols > 7 ? a->x_stride : 0);
+    t.sum[0] = t.sum[1] = t.sum[2] = t.sum[3] = vdupq_n_f32(0.0f);
+    t.sum[4] = t.sum[5] = t.sum[6] = t.sum[7] = t.sum[0];
     const int64_t n_blocks = a->n / NANO_A8_BLOCK;
-    const int64_t d_at = a->n;
-    const int64_t sum_at = a->n + n_blocks * 4;
-    for (int64_t i = 0; i < n_blocks; i++) {
-        nano_block4 b;
-        nano_decode(type, w0, &b.w.lo[0], &b.w.hi[0]);
-        nano_decode(type, w1, &b.w.lo[1], &b.w.hi[1]);
-        nano_decode(type, w2, &b.w.lo[2], &b.w.hi[2]);
-        nano_decode(type, w3, &b.w.lo[3], &b.w.hi[3]);
-        b.w = nano_prepare(b.w, n_cols);
-        b.d = nano_gather_f16(w0, w1, w2, w3); /* every layout begins with d, then m if it has one */
-        b.m = nano_quant_has_min(type) ? nano_gather_f16(w0 + 2, w1 + 2, w2 + 2, w3 + 2) : b.d;
-        w0 += nano_quant_bytes(type);
-        w1 += nano_quant_bytes(type);
-        w2 += nano_quant_bytes(type);
-        w3 += nano_quant_bytes(type);
-        const int64_t q = i * NANO_A8_BLOCK;
-        const int64_t d = d_at + i * 4;
-        const int64_t s = sum_at + i * 4;
-        s0 = nano_block_add(type, &b, x[0] + q, x[0] + d, x[0] + s, n_cols, s0);
-        if (n_cols > 1) {
-            s1 = nano_block_add(type, &b, x[1] + q, x[1] + d, x[1] + s, n_cols, s1);
-            s2 = nano_block_add(type, &b, x[2] + q, x[2] + d, x[2] + s, n_cols, s2);
-            s3 = nano_block_add(type, &b, x[3] + q, x[3] + d, x[3] + s, n_cols, s3);
-        }
-        if (n_cols > 4) {
-            s4 = nano_block_add(type, &b, x[4] + q, x[4] + d, x[4] + s, n_cols, s4);
-            s5 = nano_block_add(type, &b, x[5] + q, x[5] + d, x[5] + s, n_cols, s5);
-            s6 = nano_block_add(type, &b, x[6] + q, x[6] + d, x[6] + s, n_cols, s6);
-            s7 = nano_block_add(type, &b, x[7] + q, x[7] + d, x[7] + s, n_cols, s7);
-        }
+    int64_t i = 0;
+    for (; n_cols == 1 && n_blocks - i > 1; i += 2) { /* two in flight: one alone waits for its multiplies */
+        nano_tile_add(type, &t, i, a->n, n_cols);
+        nano_tile_add(type, &t, i + 1, a->n, n_cols);
     }
-    const float32x4_t sums[8] = {s0, s1, s2, s3, s4, s5, s6, s7};
+    for (; i < n_blocks; i++) {
+        nano_tile_add(type, &t, i, a->n, n_cols);
+    }
     for (int64_t c = 0; c < cols; c++) {
-        nano_store_part(a->y + (col + c) * a->y_stride + row, sums[c], rows);
+        nano_store_part(a->y + (col + c) * a->y_stride + row, t.sum[c], rows);
     }
 }
 
