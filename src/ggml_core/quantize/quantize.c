@@ -362,30 +362,29 @@ static nano_status copy(run *r, uint64_t index, nano_error *err) {
 
 /* The buffers for the largest tensor, and the threads. */
 static nano_status prepare(run *r, nano_error *err) {
-    size_t batch_bytes = 0;
+    uint64_t elements = 1, batch_bytes = 1, scratch_bytes;
     for (uint64_t i = 0; i < r->n_tensors; i++) {
         const decision *d = &r->decisions[i];
-        const nano_gguf_tensor *t = d->tensor;
-        if (d->type == t->type || t->ne[0] == 0) {
-            continue;
+        const int64_t n_per_row = d->tensor->ne[0];
+        if (d->type != d->tensor->type) {
+            const uint64_t piece = (uint64_t)(rows_a_piece(n_per_row) * n_per_row);
+            const uint64_t bytes = (uint64_t)rows_a_batch(d) * nano_type_row_bytes(d->type, n_per_row);
+            elements = piece > elements ? piece : elements;
+            batch_bytes = bytes > batch_bytes ? bytes : batch_bytes;
         }
-        const size_t piece = (size_t)(rows_a_piece(t->ne[0]) * t->ne[0]);
-        const size_t bytes = (size_t)rows_a_batch(d) * nano_type_row_bytes(d->type, t->ne[0]);
-        r->scratch_elements = piece > r->scratch_elements ? piece : r->scratch_elements;
-        batch_bytes = bytes > batch_bytes ? bytes : batch_bytes;
-    }
-    size_t scratch_bytes;
-    if (!nano_mul_size(r->scratch_elements, (size_t)r->n_threads * sizeof(float), &scratch_bytes)) {
-        scratch_bytes = SIZE_MAX;
     }
     r->pool_bytes = nano_pool_bytes(r->n_threads);
     r->pool_memory = nano_pages_alloc(r->pool_bytes);
-    r->scratch = malloc(scratch_bytes + 1);
-    r->batches[0] = malloc(batch_bytes + 1);
-    r->batches[1] = malloc(batch_bytes + 1);
+    if (nano_mul_u64(elements, (uint64_t)r->n_threads * sizeof(float), &scratch_bytes) && scratch_bytes <= SIZE_MAX &&
+        batch_bytes <= SIZE_MAX) {
+        r->scratch_elements = (size_t)elements;
+        r->scratch = malloc((size_t)scratch_bytes);
+        r->batches[0] = malloc((size_t)batch_bytes);
+        r->batches[1] = malloc((size_t)batch_bytes);
+    }
     if (r->pool_memory == NULL || r->scratch == NULL || r->batches[0] == NULL || r->batches[1] == NULL) {
-        return nano_fail(err, NANO_ERR_MEMORY, "%s: no memory for rows of %zu bytes", nano_gguf_path(r->gguf),
-                         batch_bytes);
+        return nano_fail(err, NANO_ERR_MEMORY, "%s: no memory for rows of %llu elements", nano_gguf_path(r->gguf),
+                         (unsigned long long)elements);
     }
     return nano_pool_start(r->pool_memory, r->n_threads, &r->pool, err);
 }
