@@ -93,15 +93,16 @@ static void test_quantised(nano_type type, double steps, bool symmetric) {
 
 /* Damaged input gives some result, not undefined behaviour. */
 static void test_not_finite(nano_type type) {
-    float x[32];
-    uint8_t y[64];
+    float x[256];
+    uint8_t y[512];
     for (int kind = 0; kind < 4; kind++) {
         const float odd[] = {NAN, INFINITY, 3e38f, 1e-45f};
-        for (int i = 0; i < 32; i++) {
+        for (int i = 0; i < 256; i++) {
             x[i] = i % 3 == 0 ? odd[kind] : -odd[kind];
         }
-        CHECK_OK(nano_type_from_float(type, x, y, 32, &check_error));
-        CHECK_OK(nano_type_to_float(type, y, x, 32, &check_error));
+        CHECK_OK(nano_type_from_float(type, x, y, 256, &check_error));
+        CHECK_OK(nano_type_quantize(type, x, NULL, y, 1, 256, &check_error));
+        CHECK_OK(nano_type_to_float(type, y, x, 256, &check_error));
     }
 }
 
@@ -154,6 +155,14 @@ static void test_table(void) {
     CHECK(nano_type_row_bytes(NANO_TYPE_F64, INT64_MAX) == 0 && nano_type_row_bytes(77, 32) == 0);
     CHECK_FAILS(NANO_ERR_ARGUMENT, "77", nano_type_from_float(77, x, y, 32, &check_error));
     CHECK_FAILS(NANO_ERR_UNSUPPORTED, "Q8_K", nano_type_to_float(NANO_TYPE_Q8_K, y, x, 0, &check_error));
+    const float importance[32] = {1.0f, -1.0f};
+    CHECK_OK(nano_type_quantize(NANO_TYPE_Q4_0, x, NULL, y, 1, 32, &check_error));
+    CHECK_OK(nano_type_quantize(NANO_TYPE_Q4_0, x, importance, y, 1, 0, &check_error));
+    CHECK_FAILS(NANO_ERR_ARGUMENT, "column 1",
+                nano_type_quantize(NANO_TYPE_Q4_0, x, importance, y, 1, 32, &check_error));
+    CHECK_FAILS(NANO_ERR_ARGUMENT, "-1 rows", nano_type_quantize(NANO_TYPE_Q4_0, x, NULL, y, -1, 32, &check_error));
+    CHECK_FAILS(NANO_ERR_ARGUMENT, "32", nano_type_quantize(NANO_TYPE_Q4_K, x, NULL, y, 1, 32, &check_error));
+    CHECK_FAILS(NANO_ERR_UNSUPPORTED, "Q8_1", nano_type_quantize(NANO_TYPE_Q8_1, x, NULL, y, 1, 32, &check_error));
     CHECK_FAILS(NANO_ERR_ARGUMENT, "33", nano_type_from_float(NANO_TYPE_Q4_0, x, y, 33, &check_error));
     CHECK_FAILS(NANO_ERR_ARGUMENT, "-32", nano_type_to_float(NANO_TYPE_Q4_0, y, x, -32, &check_error));
 }
@@ -170,11 +179,11 @@ int main(void) {
     test_quantised(NANO_TYPE_Q4_1, 15.0, false);
     test_quantised(NANO_TYPE_Q5_0, 32.0, true);
     test_quantised(NANO_TYPE_Q5_1, 31.0, false);
-    test_not_finite(NANO_TYPE_Q8_0);
-    test_not_finite(NANO_TYPE_Q4_0);
-    test_not_finite(NANO_TYPE_Q4_1);
-    test_not_finite(NANO_TYPE_Q5_0);
-    test_not_finite(NANO_TYPE_Q5_1);
+    for (nano_type type = 0; type < 64; type++) {
+        if (nano_type_is_supported(type) && nano_type_block_size(type) > 1) {
+            test_not_finite(type);
+        }
+    }
     test_a8();
     return check_result();
 }

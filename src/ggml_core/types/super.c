@@ -156,8 +156,9 @@ void nano_super_ranged(const float *x, const float *importance, int n, const nan
     for (int k = 0; k < n_sub; k++) {
         const nano_sums *s = &t.sums[k / NANO_LANES];
         const int l = k % NANO_LANES;
-        weight[k] = s->qq[l] - s->q[l] * s->q[l] / s->w[l]; /* of an error in the scale, the min following */
-        weight[k] = weight[k] > 0.0f ? weight[k] : 0.0f;
+        /* what an error in the scale costs: less where the min can follow it */
+        const float shared = t.m[k] > 0.0f ? s->q[l] * s->q[l] / s->w[l] : 0.0f;
+        weight[k] = s->qq[l] > shared ? s->qq[l] - shared : 0.0f;
     }
     out->d = t.kernels->search_step(t.d, weight, n_sub, 0.0f, (float)scale_highest);
     for (int k = 0; k < n_sub; k++) {

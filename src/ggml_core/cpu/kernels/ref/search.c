@@ -235,8 +235,10 @@ void nano_search_range_ref(const nano_parts *p, const nano_grid *grid, bool posi
         }
         sums_of_range(&shifted, inverse, offset, grid->highest, q, xq, qq);
         for (int l = 0; l < NANO_LANES; l++) {
+            /* where all codes are the same, only rounding is left of it */
             const float determinant = sum_w[l] * qq[l] - q[l] * q[l];
-            float new_d = determinant > 0.0f ? (sum_w[l] * xq[l] - sum_x[l] * q[l]) / determinant : 0.0f;
+            float new_d =
+                determinant > 1e-5f * (sum_w[l] * qq[l]) ? (sum_w[l] * xq[l] - sum_x[l] * q[l]) / determinant : 0.0f;
             float new_m = (new_d * q[l] - sum_x[l]) / sum_w[l];
             const int out = positive && new_m < least[l];
             new_m = out ? least[l] : new_m;

@@ -266,7 +266,7 @@ void V_LEVEL(nano_search_range)(const nano_parts *p, const nano_grid *grid, bool
         }
         const vf determinant = sub(mul(sum_w, qq), mul(sum_q, sum_q));
         vf new_d = _mm256_div_ps(sub(mul(sum_w, xq), mul(sum_x, sum_q)), determinant);
-        new_d = both(new_d, greater(determinant, zero()));
+        new_d = both(new_d, greater(determinant, mul(all(1e-5f), mul(sum_w, qq))));
         vf new_m = _mm256_div_ps(sub(mul(new_d, sum_q), sum_x), sum_w);
         const vf out = both(allowed, greater(least, new_m));
         new_m = choose(out, least, new_m);
