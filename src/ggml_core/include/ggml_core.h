@@ -77,7 +77,7 @@ NANO_API int64_t nano_type_block_size(nano_type type);          /* elements a bl
 NANO_API size_t nano_type_block_bytes(nano_type type);          /* bytes a block; 0 when unknown */
 NANO_API size_t nano_type_row_bytes(nano_type type, int64_t n); /* 0 when n is not whole blocks or overflows */
 
-/* Converts n elements (whole blocks) from and to float32 with the reference code. */
+/* Converts n elements (whole blocks) from and to float32: the same bits at every kernel level. */
 NANO_API nano_status nano_type_from_float(nano_type type, const float *x, void *y, int64_t n, nano_error *err);
 NANO_API nano_status nano_type_to_float(nano_type type, const void *x, float *y, int64_t n, nano_error *err);
 /* Quantises n_rows rows of n_per_row elements (whole blocks), row after row in x and in y, searching for the scales
