@@ -38,6 +38,7 @@ class Shape:
 
 SHAPES = {
     "llama-50m": Shape("llama", 4, 768, 2304, 12, 4, 32000, 2048, True),
+    "gpt2-2l": Shape("gpt2", 2, 768, 3072, 12, 12, 50257, 1024, True),
     "gpt2-117m": Shape("gpt2", 12, 768, 3072, 12, 12, 50257, 1024, True),
     "tinyllama-1.1b": Shape("llama", 22, 2048, 5632, 32, 4, 32000, 2048, False),
     "llama-3.2-1b": Shape("llama", 16, 2048, 8192, 32, 8, 128256, 131072, True, 500000.0),
@@ -125,8 +126,8 @@ def metadata(s: Shape, name: str, type_name: str) -> Iterator[tuple[str, str, ob
     yield "tokenizer.ggml.bos_token_id", "uint32", len(tokens) - 1
 
 
-def write(name: str, type_name: str, path: str) -> None:
-    """Writes the model `name` with its matrices in `type_name`."""
+def write(name: str, type_name: str, path: str, distinct: bool = False) -> None:
+    """Writes the model `name` with its matrices in `type_name`. `distinct`: no row is repeated."""
     s = SHAPES[name]
     rng = np.random.default_rng(1)
     with _core.GgufWriter(path) as w:
@@ -140,9 +141,11 @@ def write(name: str, type_name: str, path: str) -> None:
                 w.write(np.ones(shape, np.float32))
                 continue
             n_rows, n = shape
-            tile = (rng.standard_normal((TILE_ROWS, n)) * 0.02).astype(np.float32)
-            data = bytes(_core.from_float(type_name, tile))
+            data = b""
             for at in range(0, n_rows, TILE_ROWS):
+                if distinct or not data:
+                    tile = (rng.standard_normal((TILE_ROWS, n)) * 0.02).astype(np.float32)
+                    data = bytes(_core.from_float(type_name, tile))
                 w.write(data[: len(data) // TILE_ROWS * min(TILE_ROWS, n_rows - at)])
 
 
@@ -152,8 +155,9 @@ def main() -> None:
     p.add_argument("shape", choices=SHAPES)
     p.add_argument("type", type=str.upper, choices=FILE_TYPES)
     p.add_argument("-o", "--output", required=True, metavar="FILE")
+    p.add_argument("--distinct", action="store_true", help="repeat no row: slower; for measuring quality, not speed")
     args = p.parse_args()
-    write(args.shape, args.type, args.output)
+    write(args.shape, args.type, args.output, args.distinct)
 
 
 if __name__ == "__main__":
