@@ -231,15 +231,25 @@ typedef struct batch {
 
 static int64_t rows_a_piece(int64_t n_per_row) { return n_per_row < PIECE_ELEMENTS ? PIECE_ELEMENTS / n_per_row : 1; }
 
-/* Is there an infinity, a NaN, or a number beyond the type's range? Scales computed from them would be garbage. */
+/* Bits of the largest magnitude that a type holds. */
+static uint32_t largest_bits(nano_type type) {
+    switch (type) {
+        case NANO_TYPE_F32: return nano_f32_bits(FLT_MAX);
+        case NANO_TYPE_BF16: return 0x7f7f7fffu; /* the next one rounds to infinity */
+        case NANO_TYPE_F16: return nano_f32_bits(65504.0f);
+        case NANO_TYPE_Q8_0: return nano_f32_bits(65504.0f * 127.0f);
+        default: return nano_f32_bits(32752.0f); /* half of f16's: a block's least value may lie below its numbers */
+    }
+}
+
+/* Is there no infinity, no NaN, no number beyond the type's range? Scales computed from them would be garbage. */
 static bool fits(const float *x, int64_t n, nano_type type) {
-    const uint32_t limit = nano_f32_bits(type == NANO_TYPE_F16 ? 65504.0f : FLT_MAX);
     uint32_t largest = 0;
     for (int64_t i = 0; i < n; i++) {
         const uint32_t magnitude = nano_f32_bits(x[i]) & 0x7fffffffu;
         largest = magnitude > largest ? magnitude : largest;
     }
-    return largest <= limit;
+    return largest <= largest_bits(type);
 }
 
 static void convert_rows(const batch *b, int64_t first, int64_t n, float *scratch, bool *ok) {

@@ -8,6 +8,7 @@
 #include "text/random.h"
 
 #include <dirent.h>
+#include <float.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -390,10 +391,14 @@ static void test_bad_numbers(void) {
         uint32_t bits;
         float value;
     } nan = {0x7fc00000u}, infinity = {0xff800000u};
-    const float bad[] = {nan.value, infinity.value, 70000.0f};
-    for (int i = 0; i < 3; i++) {
-        nano_quantize_options o = watched(&seen, i < 2 ? "q8_0" : "f16");
-        write_model(other_path, 0, bad[i]);
+    const struct {
+        const char *ftype;
+        float value;
+    } bad[] = {{"q8_0", nan.value}, {"q8_0", infinity.value}, {"q8_0", 1e7f},    {"f16", 70000.0f}, {"bf16", FLT_MAX},
+               {"q4_0", 1e6f},      {"q5_1", -65504.0f},      {"q4_k_m", 1e30f}, {"q3_k_s", 1e8f},  {"iq4_xs", 1e20f}};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        nano_quantize_options o = watched(&seen, bad[i].ftype);
+        write_model(other_path, 0, bad[i].value);
         nano_gguf *in = open_file(other_path);
         CHECK_FAILS(NANO_ERR_FORMAT, "'blk.0.ffn_down_exps.weight': a number",
                     nano_quantize_file(in, out_path, &o, &check_error));
