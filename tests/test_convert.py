@@ -365,13 +365,20 @@ def test_a_tensor_of_the_wrong_shape(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "error"), [(np.nan, nanollm.FormatError), (np.inf, nanollm.FormatError), (1e6, nanollm.UnsupportedError)]
+    ("value", "outtype", "error"),
+    [
+        (np.nan, "f16", nanollm.FormatError),
+        (np.inf, "f16", nanollm.FormatError),
+        (1e6, "f16", nanollm.UnsupportedError),
+        (np.finfo(np.float32).max, "bf16", nanollm.UnsupportedError),
+        (1e7, "q8_0", nanollm.UnsupportedError),
+    ],
 )
-def test_values_that_the_type_cannot_hold(folder: Path, value: float, error: type[Exception]) -> None:
+def test_values_that_the_type_cannot_hold(folder: Path, value: float, outtype: Any, error: type[Exception]) -> None:
     tensors = llama_tensors(LLAMA, rng())
     tensors["model.layers.0.mlp.up_proj.weight"][3, 4] = value
     write_safetensors(folder / "model.safetensors", tensors)
-    refused(folder, error, "model.layers.0.mlp.up_proj.weight", outtype="f16")
+    refused(folder, error, "model.layers.0.mlp.up_proj.weight", outtype=outtype)
 
 
 def test_a_tensor_of_an_unknown_type(folder: Path) -> None:

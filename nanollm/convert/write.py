@@ -22,8 +22,8 @@ OUTTYPES = ("auto", "f32", "f16", "bf16", "q8_0")
 _FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q2_K": 10, "Q3_K": 12}
 _FILE_TYPES |= {"Q4_K": 15, "Q5_K": 17, "Q6_K": 18, "IQ4_NL": 25, "IQ4_XS": 30, "BF16": 32}
 _QUANTIZATION_VERSION = 2
-# The largest magnitude a type can hold, where it is less than float32's.
-_LARGEST = {"F16": 65504.0, "Q8_0": 65504.0 * 127}
+# The largest magnitude a type can hold, where it is less than float32's; what is beyond BF16's rounds to infinity.
+_LARGEST = {"F16": 65504.0, "BF16": float.fromhex("0x1.fefffep127"), "Q8_0": 65504.0 * 127}
 # Elements converted at a time.
 _PIECE = 1 << 22
 
@@ -196,7 +196,8 @@ def _pieces(t: SourceTensor, kind: str, source: Source) -> Iterator[Array]:
         if not (np.abs(x) <= np.minimum(limit, np.finfo(np.float32).max)).all():
             if not np.isfinite(x).all():
                 raise FormatError(f"{where}: found a value that is not finite")
-            raise UnsupportedError(f"{where}: found a value beyond {kind}'s range: convert to bf16 or f32")
+            wider = "f32" if kind == "BF16" else "bf16 or f32"
+            raise UnsupportedError(f"{where}: found a value beyond {kind}'s range: convert to {wider}")
         yield part if kind == t.type else _core.from_float(kind, x.ravel())
 
 
