@@ -208,13 +208,14 @@ def _override(gguf: _core.Gguf, key: str, value: int | float | bool | str) -> Va
         return key, "bool", [value], False
     if isinstance(value, str):
         return key, "string", [value], False
-    kinds = ("float32", "float64") if isinstance(value, float) else ("uint32", "int32", "uint64", "int64")
-    if key in gguf and gguf.kind(key)[0] in ("uint8", "int8", "uint16", "int16", *kinds):
-        kinds = (gguf.kind(key)[0], *kinds)
-    if isinstance(value, float):
-        return key, kinds[0] if kinds[0].startswith("float") else "float32", [value], False
-    for kind in kinds:
-        if np.iinfo(kind).min <= value <= np.iinfo(kind).max:
+    known = gguf.kind(key)[0] if key in gguf else ""
+    if isinstance(value, float) or known in ("float32", "float64"):
+        kind = "float64" if known == "float64" else "float32"
+        if abs(value) > float(np.finfo(kind).max) and value not in (math.inf, -math.inf):
+            raise ArgumentError(f"{key}: {value} is too large for {kind}")
+        return key, kind, [float(value)], False
+    for kind in (known, "uint32", "int32", "uint64", "int64"):
+        if kind.removeprefix("u").startswith("int") and np.iinfo(kind).min <= value <= np.iinfo(kind).max:
             return key, kind, [value], False
     raise ArgumentError(f"{key}: {value} has more than 64 bits")
 

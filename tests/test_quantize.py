@@ -284,6 +284,22 @@ def test_metadata_is_kept_and_a_program_put_in(tmp_path: Path) -> None:
     assert (tmp_path / "again.gguf").read_bytes() == (tmp_path / "out.gguf").read_bytes()
 
 
+def test_metadata_that_is_set_keeps_its_kind(tmp_path: Path) -> None:
+    source = tmp_path / "old.gguf"
+    kinds = {"a.f32": "float32", "a.f64": "float64", "a.u8": "uint8", "a.i64": "int64"}
+    with _core.GgufWriter(source) as writer:
+        writer.set("general.architecture", "string", "other")
+        for key, kind in kinds.items():
+            writer.set(key, kind, 1)
+    quantize(source, tmp_path / "new.gguf", "copy", override_kv=dict.fromkeys(kinds, 7) | {"a.f64": 1e300})
+    with _core.Gguf.open(tmp_path / "new.gguf") as new:
+        assert {key: new.kind(key) for key in kinds} == {key: (kind, False) for key, kind in kinds.items()}
+        assert [new[key] for key in kinds] == [7, 1e300, 7, 7]
+    for value in (1e300, 10**400):
+        with pytest.raises(ArgumentError, match=r"a\.f32: .* is too large for float32"):
+            quantize(source, tmp_path / "new.gguf", "copy", override_kv={"a.f32": value})
+
+
 def test_requantising_must_be_allowed(models: dict[str, Path], tmp_path: Path) -> None:
     quantize(models["gpt2"], tmp_path / "q8.gguf", "q8_0")
     with pytest.raises(ArgumentError, match="allow_requantize"):
