@@ -95,7 +95,7 @@ def default_output(source: str | os.PathLike[str], type: str) -> Path:
     name = _name_of(_core.ftype_from_name(type)).lower()
     known = "|".join(_core.ftypes())
     stem = re.sub(rf"(?i)[-._](?:{known})$", "", path.stem)
-    return path.with_name(f"{stem}-{name}{path.suffix or '.gguf'}")
+    return path.parent / f"{stem}-{name}{path.suffix or '.gguf'}"
 
 
 def quantize(

@@ -142,6 +142,14 @@ def test_an_importance_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "importance matrix" in text_of(capsys, path)
 
 
+def test_log_probabilities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "x.gguf", {"general.type": ("string", "logprobs")}, {"distances": ("I16", (2, 8))})
+    assert facts_of(capsys, path)["kind"] == "logprobs"
+    text = text_of(capsys, path)
+    assert "log-probabilities" in text
+    assert "cannot run" not in text
+
+
 def test_values_that_are_not_what_they_should_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     strange = {
         "general.architecture": ("string", ["a", "b"]),

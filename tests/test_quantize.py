@@ -437,6 +437,15 @@ def test_default_names() -> None:
     assert default_output("model", "f16") == Path("model-f16.gguf")
 
 
+def test_importances_are_not_written_over(models: dict[str, Path], tmp_path: Path) -> None:
+    importances = tmp_path / "importances.gguf"
+    importances.write_bytes(b"not to be lost")
+    done = run("nanollm-quantize", "--imatrix", importances, models["odd"], importances, "q4_0")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "the file to read" in done.stderr
+    assert importances.read_bytes() == b"not to be lost"
+
+
 def test_command(models: dict[str, Path], tmp_path: Path) -> None:
     source = tmp_path / "odd-f16.gguf"
     source.write_bytes(models["odd"].read_bytes())
@@ -466,7 +475,7 @@ def test_command(models: dict[str, Path], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "word"),
     [
-        ((), 2, "required"),
+        ((), 2, "found nothing"),
         (("in.gguf",), 2, "expected IN.gguf"),
         (("in.gguf", "q9"), 2, "no type"),
         (("in.gguf", "out.gguf", "q8_0", "x"), 2, "threads"),
@@ -474,6 +483,7 @@ def test_command(models: dict[str, Path], tmp_path: Path) -> None:
         (("--tensor-type", "x", "in.gguf", "q8_0"), 2, "REGEX=TYPE"),
         (("--override-kv", "a=int:x", "in.gguf", "q8_0"), 2, "KEY=int:N"),
         (("in.gguf", "q8_0"), 1, "No such file"),
+        ((".", "q8_0"), 1, "is a directory"),
     ],
 )
 def test_command_line_mistakes(args: tuple[str, ...], code: int, word: str, tmp_path: Path) -> None:

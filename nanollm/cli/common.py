@@ -164,6 +164,15 @@ def clean_text(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
+def check_output(out: str | None, *sources: str | None) -> None:
+    """Refuses to write over what is read; None stands for no file."""
+    if out is None or not Path(out).exists():
+        return
+    for source in sources:
+        if source is not None and Path(source).exists() and Path(out).samefile(source):
+            raise UsageError(f"{out}: the file to write is the file to read")
+
+
 def format_bytes(n: int) -> str:
     """A size in the largest unit that leaves at least 1: "1.25 MiB"."""
     value = float(n)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ArgumentError, UnsupportedError
 from ..quality import compare
-from .common import EXIT_OK, ArgumentParser, emit, format_bytes, is_terminal
+from .common import EXIT_OK, ArgumentParser, check_output, emit, format_bytes, is_terminal
 from .evaluation import add_options, emit_json, evaluating, model_options, n_windows, read_text, window_size
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse(argv)
     if args.plot is not None and find_spec("matplotlib") is None:
         raise UnsupportedError("--plot: needs matplotlib: pip install 'nanollm[plot]'")
+    check_output(args.plot, args.file, *args.models)
     text = read_text(args)
     n_ctx = min(window_size(args, path) for path in args.models)
     with evaluating(args.quiet) as run:

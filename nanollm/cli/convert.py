@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..convert import OUTTYPES, convert, hub
-from .common import EXIT_OK, ArgumentParser, UsageError, format_bytes, is_terminal, log
+from .common import EXIT_OK, ArgumentParser, check_output, format_bytes, is_terminal, log
 from .progress import progress_of
 
 _EPILOG = """\
@@ -43,8 +43,7 @@ def main(argv: Sequence[str]) -> int:
     add("-q", "--quiet", action="store_true", help="print errors only")
     add("-h", "--help", action="help", help="print this and exit")
     args = parser.parse(argv)
-    if args.output == args.source:
-        raise UsageError("IN and OUT.gguf are the same")
+    check_output(args.output, args.source, args.tokenizer)
     start = time.perf_counter()
     notes: list[str] = []
     source, name = args.source, args.name

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..model import Model, default_model_path
 from ..quality import Windows, collect_importance, rows_per_step
-from .common import EXIT_OK, ArgumentParser, log
+from .common import EXIT_OK, ArgumentParser, check_output, log
 from .evaluation import add_options, evaluating, model_options, n_windows, read_text, window_size
 
 _EPILOG = """\
@@ -31,6 +31,7 @@ def main(argv: Sequence[str]) -> int:
     add_options(parser)
     args = parser.parse(argv)
     path = args.model or default_model_path()
+    check_output(args.output, path, args.file)
     text = read_text(args)
     n_ctx = window_size(args, path)
     options = model_options(args)

@@ -22,7 +22,8 @@ examples:
   nanollm info model.gguf --tensors | grep ffn_down
   nanollm info model.gguf --json | jq .memory
 
-Files that hold no model are explained, too: vocabularies, LoRA adapters, importance matrices.
+Files that hold no model are explained, too: vocabularies, LoRA adapters, importance matrices,
+log-probabilities.
 """
 
 _SPECIAL = re.compile(r"tokenizer\.ggml\.(\w+)_token_id")
@@ -78,7 +79,7 @@ def _facts(gguf: _core.Gguf) -> dict[str, Any]:
 
 def _kind(gguf: _core.Gguf, tensors: Sequence[TensorInfo]) -> str:
     named = gguf.get("general.type")
-    if named in ("adapter", "imatrix"):
+    if named in ("adapter", "imatrix", "logprobs"):
         return str(named)
     return "model" if tensors else "vocabulary"
 
@@ -185,6 +186,7 @@ _KINDS = {
     "model": "model",
     "adapter": "adapter: changes another model's weights",
     "imatrix": "importance matrix: what quantising a model should spare",
+    "logprobs": "log-probabilities of a text: what a model's divergence is measured from",
     "vocabulary": "vocabulary: a tokenizer, and no weights",
 }
 

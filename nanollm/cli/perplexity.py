@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import ArgumentError, FileError
 from ..model import Model, default_model_path
 from ..quality import Logprobs, LogprobsWriter, Windows, divergence, perplexity, rows_per_step
-from .common import EXIT_OK, ArgumentParser, UsageError, emit, format_bytes, log
+from .common import EXIT_OK, ArgumentParser, UsageError, check_output, emit, format_bytes, log
 from .evaluation import add_options, emit_json, evaluating, model_options, n_windows, read_text, window_size
 from .options import int_in
 from .report import aligned
@@ -65,6 +65,7 @@ def main(argv: Sequence[str]) -> int:
         return _divergence(args, path)
     if args.file is None:
         raise UsageError("-f TEXT: a text is needed")
+    check_output(args.kl_divergence_base, path, args.file)
     text = read_text(args)
     n_ctx = window_size(args, path)
     options = model_options(args) | {"n_outputs": rows_per_step(path, n_ctx)}

@@ -9,11 +9,10 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from .. import _core
 from ..quantize import QuantizedTensor, QuantizeReport, default_output, quantize
-from .common import EXIT_OK, ArgumentParser, UsageError, emit, format_bytes, log, run
+from .common import EXIT_OK, ArgumentParser, UsageError, check_output, emit, format_bytes, log, run
 from .progress import progress_of
 
 _PROG = "nanollm-quantize"
@@ -46,7 +45,7 @@ def _parser() -> ArgumentParser:
         usage=f"{_PROG} [options] IN.gguf [OUT.gguf] TYPE [THREADS]",
     )
     add = parser.add_argument
-    add("words", nargs="+", help=argparse.SUPPRESS)
+    add("words", nargs="*", help=argparse.SUPPRESS)
     add("--allow-requantize", action="store_true", help="take matrices that are quantised already; costs quality")
     add("--leave-output-tensor", action="store_true", help="keep output.weight as it is; better, and larger")
     add("--pure", action="store_true", help="one type for all matrices, no mix")
@@ -83,8 +82,7 @@ def _quantize(argv: Sequence[str]) -> int:
     source, out, ftype, n_threads = _positional(args.words)
     if out is None:
         out = str(default_output(source, ftype))
-    if Path(out).exists() and Path(source).exists() and Path(out).samefile(source):
-        raise UsageError(f"{out}: the file to write is the file to read")
+    check_output(out, source, args.imatrix)
     start = time.perf_counter()
     with progress_of(args.quiet or args.json or args.dry_run) as progress:
         report = quantize(
@@ -122,7 +120,7 @@ def _positional(words: Sequence[str]) -> tuple[str, str | None, str, int]:
     rest = list(words[1:])
     out = rest.pop(0) if len(rest) > 1 and not _is_type(rest[0]) else None
     if not 1 <= len(rest) <= 2:
-        raise UsageError(f"expected IN.gguf [OUT.gguf] TYPE [THREADS], found {' '.join(words)}")
+        raise UsageError(f"expected IN.gguf [OUT.gguf] TYPE [THREADS], found {' '.join(words) or 'nothing'}")
     if not _is_type(rest[0]):
         raise UsageError(f"{rest[0]!r}: no type, known are {', '.join(_core.ftypes())} and their numbers")
     threads = rest[1] if len(rest) == 2 else "0"
