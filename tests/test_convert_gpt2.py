@@ -220,6 +220,17 @@ def test_types_of_ggml_files(tmp_path: Path, weights: Tensors, kind: str, ftype:
         np.testing.assert_allclose(a.logits(ids), b.logits(ids), atol=0.05)
 
 
+def test_a_quantised_bias_in_rows(tmp_path: Path, weights: Tensors) -> None:
+    source = openai_names(weights)
+    bias = np.linspace(-1, 1, source["model/h1/mlp/c_fc/b"].size, dtype=np.float32)
+    source["model/h1/mlp/c_fc/b"] = bias.reshape(-1, 32)
+    path = write_ggml(tmp_path / "model.bin", source, ftype=2007, matrix_type="Q8_0")
+    quiet(path, tmp_path / "x.gguf")
+    with _core.Gguf.open(tmp_path / "x.gguf") as g:
+        expected = _core.to_float("Q8_0", _core.from_float("Q8_0", bias), bias.size)
+        np.testing.assert_array_equal(g.tensor_f32("blk.1.ffn_up.bias"), expected)
+
+
 def test_blocks_of_older_versions(tmp_path: Path, weights: Tensors) -> None:
     for ftype in (2, 1002, 3002):
         path = write_ggml(tmp_path / "model.bin", openai_names(weights), ftype=ftype, matrix_type="Q4_0")

@@ -155,6 +155,9 @@ def _tensor(path: Path, entry: Entry, version: int) -> SourceTensor:
     where = f"{path}: tensor '{entry.name}'"
     if name is None:
         raise UnsupportedError(f"{where} is left over: GPT-2, the one model that is read here, has no place for it")
+    # Biases may be kept as rows of a matrix.
+    is_vector = name.endswith((".bias", "norm.weight"))
+    shape = (math.prod(entry.shape),) if is_vector else entry.shape
     if entry.type in FLOATS:
         load = partial(elements, path, FLOATS[entry.type], entry.offset, entry.shape)
     elif version != _QUANTIZATION_VERSION:
@@ -163,9 +166,6 @@ def _tensor(path: Path, entry: Entry, version: int) -> SourceTensor:
             "supported: quantise again from f16"
         )
     else:
-        rows = (math.prod(entry.shape[:-1]), _core.type_row_bytes(entry.type, entry.shape[-1]))
+        rows = (math.prod(shape[:-1]), _core.type_row_bytes(entry.type, shape[-1]))
         load = partial(elements, path, "u1", entry.offset, rows)
-    # Biases may be kept as rows of a matrix.
-    is_vector = name.endswith((".bias", "norm.weight"))
-    shape = (math.prod(entry.shape),) if is_vector else entry.shape
     return SourceTensor(name, shape, entry.type, load, entry.name)
