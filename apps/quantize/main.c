@@ -8,6 +8,7 @@
 
 #include "ggml_core.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <regex.h>
 #include <signal.h>
@@ -182,10 +183,12 @@ static bool parse_value(program *p, const char *typed) {
     }
     if (strncmp(typed, "float:", 6) == 0) {
         v->kind = NANO_GGUF_FLOAT32;
+        errno = 0;
         n->f32 = strtof(text, &end);
-        return *end == '\0';
+        return *end == '\0' && (errno == 0 || (n->f32 > -1.0f && n->f32 < 1.0f)); /* too small is 0 */
     }
     if (strncmp(typed, "int:", 4) == 0) {
+        errno = 0;
         const long long value = strtoll(text, &end, 10);
         if (value >= 0 && value <= (long long)UINT32_MAX) {
             v->kind = NANO_GGUF_UINT32; /* what the format's keys mostly are */
@@ -194,7 +197,7 @@ static bool parse_value(program *p, const char *typed) {
             v->kind = NANO_GGUF_INT64;
             n->i64 = value;
         }
-        return *end == '\0';
+        return *end == '\0' && errno == 0;
     }
     return false;
 }
