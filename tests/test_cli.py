@@ -576,7 +576,8 @@ def test_convert_fails_in_one_line(data_dir: Path, tmp_path: Path) -> None:
     bad = run("nanollm", "convert", tokenizer, "-o", tmp_path / "out.gguf", "--tokenizer", tokenizer)
     assert_one_line_error(bad, 1, str(tokenizer), name=name)
     assert_one_line_error(run("nanollm", "convert", model), 2, "-o", name=name)
-    assert_one_line_error(run("nanollm", "convert", model, "-o", model), 2, "the same", name=name)
+    for same in (model, f"{data_dir}/./{model.name}"):
+        assert_one_line_error(run("nanollm", "convert", model, "-o", same), 2, "the file to read", name=name)
     assert list(tmp_path.iterdir()) == []
     pipe = tmp_path / "pipe"  # stands for all that is no file: renaming a file over a device would end the device
     os.mkfifo(pipe)
