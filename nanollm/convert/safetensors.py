@@ -8,13 +8,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanollm.convert.source import FLOATS, elements, map_file, read_json
+from nanollm.convert.source import FLOATS, Entry, map_file, read_json
 from nanollm.errors import FileError, FormatError, NotFoundError, UnsupportedError
-from nanollm.models import Array
 
 __all__ = ["Entry", "read_file", "read_folder"]
 
@@ -22,27 +20,6 @@ _BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I1
 _BYTES |= {"U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8}
 # The format's own limit on the header.
 _MAX_HEADER = 100_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One tensor. ``offset`` counts from the start of the file."""
-
-    path: Path
-    name: str
-    type: str
-    shape: tuple[int, ...]
-    offset: int
-
-    def check_type(self) -> None:
-        """Raises UnsupportedError for a type that no weight is read from."""
-        if self.type not in FLOATS:
-            known = ", ".join(FLOATS)
-            raise UnsupportedError(f"{self.path}: tensor '{self.name}': type {self.type}, only {known} are supported")
-
-    def load(self) -> Array:
-        """Its elements as a view of the file; bf16 as uint16. For types that ``check_type`` accepts."""
-        return elements(self.path, FLOATS[self.type], self.offset, self.shape)
 
 
 def read_file(path: Path) -> dict[str, Entry]:
@@ -83,7 +60,7 @@ def _entries(path: Path, size: int, start: int, header: dict[str, Any]) -> Itera
             raise FormatError(f"{where}: found {end - begin} bytes, expected {n_bytes} for {kind} {list(shape)}")
         if start + end > size:
             raise FormatError(f"{where}: ends at byte {start + end} of {size}: the file is truncated")
-        yield name, Entry(path, name, kind, shape, start + begin)
+        yield name, Entry(path, name, kind if kind in FLOATS else f"type {kind}", shape, start + begin)
 
 
 def read_folder(folder: Path) -> dict[str, Entry]:

@@ -13,10 +13,20 @@ from typing import Any
 import numpy as np
 
 from nanollm import _core
-from nanollm.errors import FileError, FormatError
+from nanollm.errors import FileError, FormatError, UnsupportedError
 from nanollm.models import Architecture, Array, Record, Value
 
-__all__ = ["FLOATS", "Source", "SourceTensor", "elements", "first_bytes", "map_file", "read_json", "read_record"]
+__all__ = [
+    "FLOATS",
+    "Entry",
+    "Source",
+    "SourceTensor",
+    "elements",
+    "first_bytes",
+    "map_file",
+    "read_json",
+    "read_record",
+]
 
 FLOATS = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 """Types whose elements NumPy can hold, and as what: bf16 is the upper half of an f32."""
@@ -112,3 +122,27 @@ def read_record(path: Path) -> Record:
     if not isinstance(value, dict):
         raise FormatError(f"{path}: expected a JSON object")
     return Record(value.get, str(path))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tensor of a mapped file. ``type`` is a name of FLOATS, or says which other type it has."""
+
+    path: Path
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    offset: int
+    """From the start of the file."""
+    noun: str = "tensor"
+    """What its format calls it."""
+
+    def check_type(self) -> None:
+        """Raises UnsupportedError for a type that no weight is read from."""
+        if self.type not in FLOATS:
+            known = ", ".join(FLOATS)
+            raise UnsupportedError(f"{self.path}: {self.noun} '{self.name}': {self.type}, only {known} are supported")
+
+    def load(self) -> Array:
+        """Its elements as a view of the file; bf16 as uint16. For types that ``check_type`` accepts."""
+        return elements(self.path, FLOATS[self.type], self.offset, self.shape)

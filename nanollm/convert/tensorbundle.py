@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from nanollm.convert.protobuf import fields, message, number, varint
-from nanollm.convert.source import FLOATS, elements, map_file
+from nanollm.convert.source import FLOATS, Entry, map_file
 from nanollm.errors import FileError, FormatError, UnsupportedError
-from nanollm.models import Array
 
 __all__ = ["Entry", "read"]
 
@@ -26,28 +24,6 @@ _MAGIC = 0xDB4775248B80FB57
 # Far beyond any GPT-2, and little enough to hold in memory.
 _MAX_INDEX, _MAX_ENTRIES, _MAX_KEY = 1 << 22, 1 << 16, 1 << 10
 _DTYPES = {1: "F32", 14: "BF16", 19: "F16"}
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One variable. ``type`` is a name of FLOATS, or says what number the dtype has in TensorFlow."""
-
-    path: Path
-    """Of the data file."""
-    name: str
-    type: str
-    shape: tuple[int, ...]
-    offset: int
-
-    def check_type(self) -> None:
-        """Raises UnsupportedError for a type that no weight is read from."""
-        if self.type not in FLOATS:
-            known = ", ".join(FLOATS)
-            raise UnsupportedError(f"{self.path}: variable '{self.name}': {self.type}, only {known} are supported")
-
-    def load(self) -> Array:
-        """Its elements as a view of the file; bf16 as uint16. For types that ``check_type`` accepts."""
-        return elements(self.path, FLOATS[self.type], self.offset, self.shape)
 
 
 def read(prefix: Path) -> dict[str, Entry]:
@@ -94,7 +70,7 @@ def _entry(name: str, value: bytes, shards: list[Path]) -> Entry:
     n_bytes = math.prod(dims) * (4 if kind == "F32" else 2)
     if kind in FLOATS and size != n_bytes:
         raise FormatError(f"{where}: found {size} bytes, expected {n_bytes} for {kind} {dims}")
-    return Entry(path, name, kind, tuple(dims), offset)
+    return Entry(path, name, kind, tuple(dims), offset, "variable")
 
 
 def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
