@@ -326,7 +326,7 @@ static int quantize(program *p) {
 }
 
 int main(int argc, char **argv) {
-    static program p; /* a few KiB, zeroed */
+    static program p; /* too large for a small stack; zeroed */
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0) {
             print_help();

@@ -255,8 +255,8 @@ NANO_API nano_quantize_options nano_quantize_options_default(void); /* COPY, 0, 
  * norms and learned positions stay as they are; metadata is carried over, general.file_type and
  * general.quantization_version are set. A tensor whose rows the wanted type's blocks do not fill falls back to a type
  * of about the same quality with smaller blocks, then to F16. Everything that can be refused is refused before the
- * first byte is written. Memory: a few MiB a thread, whatever the file's size. The bytes written do not depend on the
- * number of threads. `out_path` is not read in a dry run. */
+ * first byte is written. Memory: a few MiB a thread and one row as f32, whatever the file's size. The bytes written do
+ * not depend on the number of threads. `out_path` is not read in a dry run. */
 NANO_API nano_status nano_quantize_file(const nano_gguf *gguf, const char *out_path,
                                         const nano_quantize_options *options, nano_error *err);
 
@@ -449,8 +449,8 @@ NANO_API size_t nano_decoder_flush(nano_decoder *decoder, char *out, size_t capa
 
 typedef struct nano_sampler nano_sampler;
 
-/* Defaults and order of the chain: penalties, (DRY and XTC are not offered), top-k, typical, top-p, min-p,
- * temperature, draw. temperature <= 0 is greedy: the first of the largest logits. mirostat replaces the
+/* Defaults and order of the chain: logit bias, penalties, top-k, typical, top-p, min-p, temperature, draw (DRY and
+ * XTC are not offered). temperature <= 0 is greedy: the first of the largest logits. mirostat replaces the
  * truncating samplers. */
 typedef struct nano_sampler_params {
     uint64_t seed;
