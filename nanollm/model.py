@@ -55,6 +55,11 @@ class MemoryReport(Memory):
     largest_n_ctx: int | None = None
     """The longest context, up to the model's own, that would fit; None where it was not asked for."""
 
+    @classmethod
+    def of(cls, plan: _core.Plan) -> MemoryReport:
+        """What `plan` needs, beside what there is now."""
+        return cls(**asdict(plan.memory), available=_core.memory_available(), limits=plan.limits)
+
     @property
     def fits(self) -> bool:
         return self.total <= self.available
@@ -134,7 +139,7 @@ class Model:
             self._gguf, self._core, n_ctx, n_threads, n_batch, n_slots, n_outputs, deterministic, cache_type
         )
         plan = _core.Plan(self._core, replace(limits, importance=importance))
-        self.memory = _report(plan)
+        self.memory = MemoryReport.of(plan)
         """The plan's table: exact bytes, kind by kind."""
         if check_memory and not self.memory.fits:
             report = replace(self.memory, largest_n_ctx=_largest_n_ctx(self._gguf, self._core, self.memory))
@@ -167,7 +172,7 @@ class Model:
         with _core.Gguf.open(default_model_path() if path is None else path) as gguf:
             core = _core.CoreModel(gguf, _program(gguf))
             limits = _limits(gguf, core, n_ctx, n_threads, n_batch, n_slots, n_outputs, False, cache_type)
-            report = _report(_core.Plan(core, limits))
+            report = MemoryReport.of(_core.Plan(core, limits))
             return replace(report, largest_n_ctx=_largest_n_ctx(gguf, core, report))
 
     def close(self) -> None:
@@ -514,10 +519,6 @@ def _limits(
         deterministic=deterministic,
         importance=False,
     )
-
-
-def _report(plan: _core.Plan) -> MemoryReport:
-    return MemoryReport(**asdict(plan.memory), available=_core.memory_available(), limits=plan.limits)
 
 
 def _largest_n_ctx(gguf: _core.Gguf, core: _core.CoreModel, report: MemoryReport) -> int:
