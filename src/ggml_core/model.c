@@ -1,10 +1,13 @@
 #include "model.h"
 
 #include "base/arith.h"
+#include "base/hash.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { FINGERPRINT_SAMPLE = 64 }; /* bytes of each weight */
 
 static const char *shape_text(const int64_t *ne, char *text, size_t size) {
     (void)snprintf(text, size, "(%lld, %lld, %lld, %lld)", (long long)ne[3], (long long)ne[2], (long long)ne[1],
@@ -68,6 +71,7 @@ nano_status nano_model_create(const nano_gguf *gguf, const void *program, size_t
         return nano_fail(err, NANO_ERR_MEMORY, "model: out of memory");
     }
     model->gguf = gguf;
+    model->program_hash = nano_hash(NANO_HASH_START, program, size);
     nano_status status = nano_graph_load(program, size, &model->graph, err);
     if (status == NANO_OK) {
         model->weights = calloc((size_t)model->graph->n_tensors, sizeof *model->weights);
@@ -99,3 +103,22 @@ void nano_model_free(nano_model *model) {
 }
 
 int64_t nano_model_n_vocab(const nano_model *model) { return model->n_vocab; }
+
+uint64_t nano_model_fingerprint(const nano_model *model) {
+    uint64_t size = nano_gguf_file_size(model->gguf);
+    uint64_t h = nano_hash(model->program_hash, &size, sizeof size);
+    for (int32_t i = 0; i < model->graph->n_tensors; i++) {
+        const nano_gguf_tensor *t = model->weights[i];
+        if (t == NULL) {
+            continue;
+        }
+        h = nano_hash(h, t->name, strlen(t->name));
+        h = nano_hash(h, &t->type, sizeof t->type);
+        h = nano_hash(h, t->ne, sizeof t->ne);
+        h = nano_hash(h, &t->offset, sizeof t->offset);
+        /* Tunings of one model differ in nothing else. Few bytes: they may have to come from the disk. */
+        size_t sample = t->n_bytes < FINGERPRINT_SAMPLE ? t->n_bytes : FINGERPRINT_SAMPLE;
+        h = nano_hash(h, (const uint8_t *)t->data + (t->n_bytes - sample) / 2, sample);
+    }
+    return h;
+}

@@ -9,9 +9,14 @@ struct nano_model {
     nano_graph *graph;
     const nano_gguf_tensor **weights; /* by graph tensor; NULL for what is not a weight */
     uint64_t weight_bytes;
-    int64_t n_vocab;     /* columns of the output */
-    int64_t n_token_ids; /* smallest table that token ids index; INT64_MAX when none does */
-    int64_t n_positions; /* smallest table that positions index; INT64_MAX when none does */
+    uint64_t program_hash; /* of the program's bytes */
+    int64_t n_vocab;       /* columns of the output */
+    int64_t n_token_ids;   /* smallest table that token ids index; INT64_MAX when none does */
+    int64_t n_positions;   /* smallest table that positions index; INT64_MAX when none does */
 };
+
+/* Tells this model from another: its program, the names, types, shapes and places of its weights, samples of their
+ * values, the file's size. */
+uint64_t nano_model_fingerprint(const nano_model *model);
 
 #endif

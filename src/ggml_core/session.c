@@ -241,23 +241,38 @@ nano_status nano_session_truncate(nano_session *session, int32_t slot, int32_t n
     return NANO_OK;
 }
 
+bool nano_session_next_run(const nano_session *s, int32_t slot, int32_t n_past, int32_t *node, int64_t *head,
+                           uint8_t **data, size_t *size) {
+    for (; *node < s->plan.n_nodes; ++*node, *head = 0) {
+        const nano_node *n = &s->plan.nodes[*node];
+        if (n->op == NANO_OP_KV_WRITE && *head < n->out.ne[1]) {
+            *data = n->out_data + (size_t)slot * nano_cache_slot_bytes(&n->out, s->step.n_ctx) +
+                    (size_t)*head * nano_cache_head_bytes(&n->out, s->step.n_ctx);
+            *size = n->out.row_bytes * (size_t)n_past;
+            ++*head;
+            return true;
+        }
+    }
+    return false;
+}
+
+const nano_plan *nano_session_plan(const nano_session *session) { return &session->plan; }
+const char *nano_session_level(const nano_session *session) { return nano_kernels_name(session->step.kernels); }
+void nano_session_set_past(nano_session *session, int32_t slot, int32_t n_past) { session->n_past[slot] = n_past; }
+
 nano_status nano_session_copy_slot(nano_session *session, int32_t from, int32_t to, int32_t n_past, nano_error *err) {
     nano_session *s = session;
     if (!is_slot(s, from) || !is_slot(s, to) || n_past < 0 || n_past > s->n_past[from]) {
         return nano_fail(err, NANO_ERR_ARGUMENT, "copy_slot: %d positions of slot %d (which has %d) to slot %d",
                          (int)n_past, (int)from, (int)nano_session_n_past(s, from), (int)to);
     }
-    for (int32_t i = 0; from != to && i < s->plan.n_nodes; i++) {
-        const nano_node *node = &s->plan.nodes[i];
-        if (node->op != NANO_OP_KV_WRITE) {
-            continue;
-        }
-        size_t head = nano_cache_head_bytes(&node->out, s->step.n_ctx);
-        size_t slot = nano_cache_slot_bytes(&node->out, s->step.n_ctx);
-        for (int64_t h = 0; h < node->out.ne[1]; h++) {
-            memcpy(node->out_data + (size_t)to * slot + (size_t)h * head,
-                   node->out_data + (size_t)from * slot + (size_t)h * head, node->out.row_bytes * (size_t)n_past);
-        }
+    int32_t from_node = 0, to_node = 0;
+    int64_t from_head = 0, to_head = 0;
+    uint8_t *source = NULL, *target = NULL;
+    size_t size = 0;
+    while (from != to && nano_session_next_run(s, from, n_past, &from_node, &from_head, &source, &size) &&
+           nano_session_next_run(s, to, n_past, &to_node, &to_head, &target, &size)) {
+        memcpy(target, source, size);
     }
     s->n_past[to] = n_past;
     return NANO_OK;

@@ -98,3 +98,5 @@ const nano_kernels *nano_kernels_at(const char *level);
 const nano_kernels *nano_kernels_current(void);
 
 #endif
+/* The level of a table that the two functions above gave. */
+const char *nano_kernels_name(const nano_kernels *k);

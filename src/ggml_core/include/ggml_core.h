@@ -391,6 +391,16 @@ NANO_API nano_status nano_session_importance(const nano_session *session, const 
 NANO_API void nano_session_cancel(nano_session *session);
 
 /* Kernel level: "generic", "avx2", "avx512", "neon", "dotprod". NANOLLM_CPU forces one for the process. */
+/* Writes the first n_tokens positions of a slot to a file, with the tokens that made them: n_tokens <= n_past of the
+ * slot. The file is written beside `path`, synced and renamed; memory is taken for its name alone. */
+NANO_API nano_status nano_session_save(const nano_session *session, int32_t slot, const int32_t *tokens,
+                                       int32_t n_tokens, const char *path, nano_error *err);
+/* Makes the slot hold what a file has, and gives the tokens that made it: the next eval goes on behind them as if they
+ * had been evaluated here. NANO_ERR_ARGUMENT for a file of another model, program, cache type or kernel level, whose
+ * bits would be others; NANO_ERR_FORMAT for a damaged one; NANO_ERR_LIMIT when it has more tokens than `capacity` or
+ * n_ctx. On any error the slot has not changed. */
+NANO_API nano_status nano_session_load(nano_session *session, int32_t slot, const char *path, int32_t *tokens,
+                                       int32_t capacity, int32_t *n_tokens, nano_error *err);
 NANO_API const char *nano_cpu_level(void);
 /* Comma-separated levels this machine can run, lowest first. */
 NANO_API const char *nano_cpu_levels(void);
@@ -448,6 +458,33 @@ NANO_API size_t nano_decoder_flush(nano_decoder *decoder, char *out, size_t capa
 /* ----------------------------------------------------------------- sampler */
 
 typedef struct nano_sampler nano_sampler;
+
+/* -------------------------------------------------------------------- chat */
+
+/* A chat template as literal pieces, for programs that cannot run Jinja:
+ *
+ *   open user answer ... next user answer ...                              without a system message
+ *   system_open system system_close user answer ... next user answer ...   with one
+ *
+ * In a file they are the strings nanollm.chat.open, .system_open, .system_close, .answer and .next, and the bools .trim
+ * (white space around a message goes) and .trim_system (the same of the system message; where absent, as .trim). A
+ * template that takes no system message lacks the two system pieces. */
+typedef struct nano_chat nano_chat;
+
+/* `name` NULL: the pieces of the file; NANO_ERR_NOT_FOUND when it has none, and `tokenizer` may be NULL. Otherwise a
+ * built-in template with the tokenizer's BOS and EOS as they are spelt; `gguf` may be NULL. Copies what it needs. */
+NANO_API nano_status nano_chat_create(const nano_gguf *gguf, const nano_tokenizer *tokenizer, const char *name,
+                                      nano_chat **out, nano_error *err);
+NANO_API void nano_chat_free(nano_chat *chat);
+/* Names of the built-in templates, i = 0, 1, ...; NULL past the end. */
+NANO_API const char *nano_chat_name_at(int32_t i);
+/* The text before the answer to `user`, to be encoded with parse_special: when is_first the opening, with `system`
+ * unless that is NULL or empty, otherwise what ends the last answer (its end token included) and opens the next turn;
+ * then the message and what opens the answer. *n gets the bytes needed; `out` NULL measures; NANO_ERR_LIMIT when
+ * `capacity` is less; NANO_ERR_UNSUPPORTED for a system message where the template has no place for one. Allocates
+ * nothing. */
+NANO_API nano_status nano_chat_turn(const nano_chat *chat, bool is_first, const nano_str *system, nano_str user,
+                                    char *out, size_t capacity, size_t *n, nano_error *err);
 
 /* Defaults and order of the chain: logit bias, penalties, top-k, typical, top-p, min-p, temperature, draw (DRY and
  * XTC are not offered). temperature <= 0 is greedy: the first of the largest logits. mirostat replaces the
