@@ -188,6 +188,9 @@ cdef extern from "ggml_core.h" nogil:
         int32_t n_slots
         int32_t n_outputs
         int32_t n_threads
+        int32_t n_threads_batch
+        uint64_t[4] cpu_mask
+        int32_t poll
         nano_type type_k
         nano_type type_v
         bint deterministic

@@ -140,7 +140,9 @@ cdef class CoreModel:
 
 
 cdef object _limits_from_c(nano_limits c):
+    mask = sum(int(c.cpu_mask[i]) << (64 * i) for i in range(4))
     return Limits(n_ctx=c.n_ctx, n_batch=c.n_batch, n_slots=c.n_slots, n_outputs=c.n_outputs, n_threads=c.n_threads,
+                  n_threads_batch=c.n_threads_batch, cpu_mask=mask, poll=c.poll,
                   type_k=_type_str(c.type_k), type_v=_type_str(c.type_v), deterministic=c.deterministic,
                   importance=c.importance)
 
@@ -153,6 +155,12 @@ cdef nano_limits _limits_to_c(limits) except *:
         c.n_slots = limits.n_slots
         c.n_outputs = limits.n_outputs
         c.n_threads = limits.n_threads
+        c.n_threads_batch = limits.n_threads_batch
+        if not 0 <= limits.cpu_mask < 1 << 256:
+            raise ArgumentError(f"limits: cpu_mask {limits.cpu_mask:#x}, expected CPUs 0 to 255")
+        for i in range(4):
+            c.cpu_mask[i] = (limits.cpu_mask >> (64 * i)) & 0xffffffffffffffff
+        c.poll = limits.poll
         c.type_k = _type(limits.type_k)
         c.type_v = _type(limits.type_v)
         c.deterministic = limits.deterministic

@@ -40,6 +40,12 @@ class Limits:
     """Prompts add up in the decode kernels' order."""
     importance: bool = False
     """Keep the sums that `Session.importance` hands out."""
+    n_threads_batch: int = 0
+    """Threads of steps of more tokens than slots; 0: `n_threads`."""
+    cpu_mask: int = 0
+    """CPUs 0 to 255 that threads may run on, bit by bit; 0: the fast ones where the system tells them apart."""
+    poll: int = 50
+    """How idle threads wait: 0 sleep at once .. 100 spin long."""
 
 
 @dataclass(frozen=True, slots=True)

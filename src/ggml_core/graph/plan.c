@@ -440,6 +440,8 @@ nano_limits nano_limits_default(void) {
                          .n_slots = 1,
                          .n_outputs = 1,
                          .n_threads = 0,
+                         .n_threads_batch = 0,
+                         .poll = 50,
                          .type_k = NANO_TYPE_F16,
                          .type_v = NANO_TYPE_F16,
                          .deterministic = false,
@@ -454,9 +456,13 @@ static nano_status resolve_limits(const nano_model *model, nano_limits *l, nano_
                          "limits: n_ctx %d, n_batch %d, n_slots %d, n_outputs %d; expected at least 1 each",
                          (int)l->n_ctx, (int)l->n_batch, (int)l->n_slots, (int)l->n_outputs);
     }
-    if (l->n_threads < 0 || l->n_threads > NANO_MAX_THREADS) {
-        return nano_fail(err, NANO_ERR_ARGUMENT, "limits: n_threads %d, expected 0 to %d", (int)l->n_threads,
-                         (int)NANO_MAX_THREADS);
+    if (l->n_threads < 0 || l->n_threads > NANO_MAX_THREADS || l->n_threads_batch < 0 ||
+        l->n_threads_batch > NANO_MAX_THREADS) {
+        return nano_fail(err, NANO_ERR_ARGUMENT, "limits: n_threads %d, n_threads_batch %d; expected 0 to %d each",
+                         (int)l->n_threads, (int)l->n_threads_batch, (int)NANO_MAX_THREADS);
+    }
+    if (l->poll < 0 || l->poll > 100) {
+        return nano_fail(err, NANO_ERR_ARGUMENT, "limits: poll %d, expected 0 to 100", (int)l->poll);
     }
     if (!is_cache_type(l->type_k) || !is_cache_type(l->type_v)) {
         return nano_fail(err, NANO_ERR_UNSUPPORTED, "limits: the cache can be F16 or F32");
@@ -468,6 +474,7 @@ static nano_status resolve_limits(const nano_model *model, nano_limits *l, nano_
     l->n_batch = (int32_t)nano_min_i64(l->n_batch, (int64_t)l->n_ctx * l->n_slots);
     l->n_outputs = (int32_t)nano_min_i64(l->n_outputs, l->n_batch);
     l->n_threads = l->n_threads == 0 ? nano_cpu_default_threads() : l->n_threads;
+    l->n_threads_batch = l->n_threads_batch == 0 ? l->n_threads : l->n_threads_batch;
     return NANO_OK;
 }
 

@@ -318,18 +318,22 @@ NANO_API void nano_model_free(nano_model *model);
 NANO_API int64_t nano_model_n_vocab(const nano_model *model); /* columns of the output */
 
 typedef struct nano_limits {
-    int32_t n_ctx;     /* positions a slot */
-    int32_t n_batch;   /* most tokens in one step */
-    int32_t n_slots;   /* sequences held at once */
-    int32_t n_outputs; /* most rows of logits in one step */
-    int32_t n_threads; /* 0: one per physical core that is fast */
-    nano_type type_k;  /* cache types: F16 or F32 */
+    int32_t n_ctx;           /* positions a slot */
+    int32_t n_batch;         /* most tokens in one step */
+    int32_t n_slots;         /* sequences held at once */
+    int32_t n_outputs;       /* most rows of logits in one step */
+    int32_t n_threads;       /* 0: one per physical core that is fast */
+    int32_t n_threads_batch; /* for steps of more tokens than n_slots; 0: n_threads */
+    uint64_t cpu_mask[4]; /* CPUs 0..255 that threads may run on, bit i % 64 of word i / 64; all 0: the fast ones where
+                             the system tells them apart, else any */
+    int32_t poll;         /* how idle threads wait: 0 sleep at once .. 100 spin long */
+    nano_type type_k;     /* cache types: F16 or F32 */
     nano_type type_v;
     bool deterministic; /* prompts add up in the decode kernels' order */
     bool importance;    /* keep the sums that nano_session_importance hands out */
 } nano_limits;
 
-NANO_API nano_limits nano_limits_default(void); /* 2048, 512, 1, 1, 0, F16, F16, false, false */
+NANO_API nano_limits nano_limits_default(void); /* 2048, 512, 1, 1, 0, 0, no mask, 50, F16, F16, false, false */
 
 /* Exact bytes. `weights` is mapped from the file (shared, reclaimable); the rest is one allocation. */
 typedef struct nano_memory {
