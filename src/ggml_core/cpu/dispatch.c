@@ -106,11 +106,11 @@ const nano_kernels *nano_kernels_at(const char *name) {
     return found >= 0 ? &tables.kernels[found] : NULL;
 }
 
+const char *nano_kernels_name(const nano_kernels *k) { return levels[k - tables.kernels].name; }
+
 const char *nano_cpu_level(void) {
     build_once();
     return levels[nano_atomic_load(&chosen)].name;
-const char *nano_kernels_name(const nano_kernels *k) { return levels[k - tables.kernels].name; }
-
 }
 
 const char *nano_cpu_levels(void) {

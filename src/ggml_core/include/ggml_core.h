@@ -391,10 +391,6 @@ NANO_API nano_status nano_session_copy_slot(nano_session *session, int32_t from,
  * NANO_ERR_ARGUMENT when the plan's limits did not ask for importance. */
 NANO_API nano_status nano_session_importance(const nano_session *session, const char *weight, const double **sums,
                                              int64_t *n, int64_t *n_rows, nano_error *err);
-/* From any thread: the running or next eval returns NANO_ERR_CANCELLED soon. */
-NANO_API void nano_session_cancel(nano_session *session);
-
-/* Kernel level: "generic", "avx2", "avx512", "neon", "dotprod". NANOLLM_CPU forces one for the process. */
 /* Writes the first n_tokens positions of a slot to a file, with the tokens that made them: n_tokens <= n_past of the
  * slot. The file is written beside `path`, synced and renamed; memory is taken for its name alone. */
 NANO_API nano_status nano_session_save(const nano_session *session, int32_t slot, const int32_t *tokens,
@@ -405,6 +401,10 @@ NANO_API nano_status nano_session_save(const nano_session *session, int32_t slot
  * n_ctx. On any error the slot has not changed. */
 NANO_API nano_status nano_session_load(nano_session *session, int32_t slot, const char *path, int32_t *tokens,
                                        int32_t capacity, int32_t *n_tokens, nano_error *err);
+/* From any thread: the running or next eval returns NANO_ERR_CANCELLED soon. */
+NANO_API void nano_session_cancel(nano_session *session);
+
+/* Kernel level: "generic", "avx2", "avx512", "neon", "dotprod". NANOLLM_CPU forces one for the process. */
 NANO_API const char *nano_cpu_level(void);
 /* Comma-separated levels this machine can run, lowest first. */
 NANO_API const char *nano_cpu_levels(void);
@@ -459,10 +459,6 @@ NANO_API nano_status nano_decoder_push(nano_decoder *decoder, const nano_tokeniz
                                        size_t capacity, size_t *n_bytes, nano_error *err);
 NANO_API size_t nano_decoder_flush(nano_decoder *decoder, char *out, size_t capacity);
 
-/* ----------------------------------------------------------------- sampler */
-
-typedef struct nano_sampler nano_sampler;
-
 /* -------------------------------------------------------------------- chat */
 
 /* A chat template as literal pieces, for programs that cannot run Jinja:
@@ -489,6 +485,10 @@ NANO_API const char *nano_chat_name_at(int32_t i);
  * nothing. */
 NANO_API nano_status nano_chat_turn(const nano_chat *chat, bool is_first, const nano_str *system, nano_str user,
                                     char *out, size_t capacity, size_t *n, nano_error *err);
+
+/* ----------------------------------------------------------------- sampler */
+
+typedef struct nano_sampler nano_sampler;
 
 /* Defaults and order of the chain: logit bias, penalties, top-k, typical, top-p, min-p, temperature, draw (DRY and
  * XTC are not offered). temperature <= 0 is greedy: the first of the largest logits. mirostat replaces the
