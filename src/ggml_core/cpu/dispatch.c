@@ -154,3 +154,5 @@ nano_weigh_fn *nano_kernels_weigh(const nano_kernels *k, nano_type type) {
         default: return NULL;
     }
 }
+        case NANO_TYPE_Q8_0: return k->weigh_q8_0;
+        case NANO_TYPE_Q4_0: return k->weigh_q4_0;

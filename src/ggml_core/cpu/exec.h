@@ -50,7 +50,7 @@ nano_units_fn nano_units_importance;
 nano_forward_fn nano_forward_importance;
 
 /* Bytes of working space a thread needs for this attention node. */
-size_t nano_attention_scratch(const nano_node *node);
+uint64_t nano_attention_scratch(const nano_node *node);
 
 /* Runs all stages on the calling pool thread. Called by every thread of the pool with the same arguments; `counters`
  * has one zeroed entry a stage. When *cancel becomes non-zero the remaining work is skipped. */

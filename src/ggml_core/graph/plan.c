@@ -75,7 +75,7 @@ static nano_status describe_tensor(planner *p, int32_t i) {
     } else if (t->storage == NANO_STORE_CACHE) {
         v->type = t->index % 2 == 0 ? p->plan->limits.type_k : p->plan->limits.type_v;
         v->rows = p->plan->limits.n_ctx;
-        v->row_bytes = nano_type_row_bytes(v->type, t->ne[0]);
+        v->row_bytes = nano_type_row_bytes(v->type, nano_cache_row_size(v->type, t->ne[0]));
         uint64_t bytes = v->row_bytes;
         bool ok = bytes > 0 && nano_mul_u64(bytes, (uint64_t)t->ne[1], &bytes) &&
                   nano_mul_u64(bytes, (uint64_t)v->rows, &bytes) &&
@@ -448,7 +448,7 @@ nano_limits nano_limits_default(void) {
                          .importance = false};
 }
 
-static bool is_cache_type(nano_type type) { return type == NANO_TYPE_F16 || type == NANO_TYPE_F32; }
+static bool is_cache_type(nano_type type) { return nano_kernels_weigh(nano_kernels_current(), type) != NULL; }
 
 static nano_status resolve_limits(const nano_model *model, nano_limits *l, nano_error *err) {
     if (l->n_ctx < 1 || l->n_batch < 1 || l->n_slots < 1 || l->n_outputs < 1) {
@@ -465,7 +465,7 @@ static nano_status resolve_limits(const nano_model *model, nano_limits *l, nano_
         return nano_fail(err, NANO_ERR_ARGUMENT, "limits: poll %d, expected 0 to 100", (int)l->poll);
     }
     if (!is_cache_type(l->type_k) || !is_cache_type(l->type_v)) {
-        return nano_fail(err, NANO_ERR_UNSUPPORTED, "limits: the cache can be F16 or F32");
+        return nano_fail(err, NANO_ERR_UNSUPPORTED, "limits: the cache can be F32, F16, Q8_0 or Q4_0");
     }
     if (l->n_ctx > model->n_positions) {
         return nano_fail(err, NANO_ERR_LIMIT, "%s: n_ctx %d, the model has a position table of %lld",

@@ -79,6 +79,14 @@ struct nano_plan {
     int32_t n_stages;
 };
 
+/* The most elements in a block of a type that a cache can have. */
+enum { NANO_CACHE_BLOCK = 32 };
+
+/* Elements of a row of a cache: a head in whole blocks. */
+static inline int64_t nano_cache_row_size(nano_type type, int64_t head_dim) {
+    int64_t block = nano_type_block_size(type);
+    return (head_dim + block - 1) / block * block;
+}
 /* Bytes from one slot, and from one head of a slot, to the next in a cache operand. */
 static inline size_t nano_cache_head_bytes(const nano_operand *cache, int32_t n_ctx) {
     return cache->row_bytes * (size_t)n_ctx;

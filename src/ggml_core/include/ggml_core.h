@@ -327,7 +327,7 @@ typedef struct nano_limits {
     uint64_t cpu_mask[4]; /* CPUs 0..255 that threads may run on, bit i % 64 of word i / 64; all 0: the fast ones where
                              the system tells them apart, else any */
     int32_t poll;         /* how idle threads wait: 0 sleep at once .. 100 spin long */
-    nano_type type_k;     /* cache types: F16 or F32 */
+    nano_type type_k;     /* cache types: F32, F16, Q8_0, Q4_0. Heads of any size: rows are padded to whole blocks */
     nano_type type_v;
     bool deterministic; /* prompts add up in the decode kernels' order */
     bool importance;    /* keep the sums that nano_session_importance hands out */

@@ -334,7 +334,7 @@ static void check_nano_linear_fn(nano_linear_fn *fn, nano_linear_fn *ref) {
                                                                                        : 450);
         a.n = blocks * type->block_size;
         a.n_rows = round % 13 == 12 ? 9 : random_size(round < 20 ? 40 : 9);
-        a.n_cols = round % 13 == 12 ? 5 : random_size(round < 20 ? 20 : 9);
+        a.n_cols = round % 13 == 12 ? 5 : random_size(round < 20 ? 40 : 9);
         a.w_stride = row_bytes(type, a.n) + (size_t)random_int(0, 7);
         a.x_stride = row_bytes(x_type, a.n) + 4 * (size_t)random_int(0, 3);
         a.y_stride = a.n_rows + random_int(0, 3);
@@ -367,12 +367,18 @@ static void check_nano_linear_fn(nano_linear_fn *fn, nano_linear_fn *ref) {
 
 /* ------------------------------------------------------------------- weigh */
 
-static void run_weigh_part(const nano_weigh_args *all, nano_weigh_fn *fn, size_t v_bytes, int64_t r0, int64_t r1,
-                           int64_t i0, int64_t i1) {
+/* Elements of whole blocks that hold n. */
+static int64_t whole_blocks(const nano_type_traits *type, int64_t n) {
+    return (n + type->block_size - 1) / type->block_size * type->block_size;
+}
+
+/* Rows r0 .. r1 - 1, elements i0 .. i1 - 1; i0 is whole blocks. */
+static void run_weigh_part(const nano_weigh_args *all, nano_weigh_fn *fn, const nano_type_traits *type, int64_t r0,
+                           int64_t r1, int64_t i0, int64_t i1) {
     nano_weigh_args part = *all;
     part.n_rows = r1 - r0;
     part.n = i1 - i0;
-    part.v = (const uint8_t *)all->v + (size_t)r0 * all->v_stride + (size_t)i0 * v_bytes;
+    part.v = (const uint8_t *)all->v + (size_t)r0 * all->v_stride + row_bytes(type, i0);
     part.p = all->p + r0;
     part.out = all->out + i0;
     fn(&part);
@@ -380,14 +386,17 @@ static void run_weigh_part(const nano_weigh_args *all, nano_weigh_fn *fn, size_t
 
 static void check_weigh_values(const nano_weigh_args *a, const nano_type_traits *type, const float *before,
                                bool exact) {
-    static float v[MAX_N];
+    static float v[MAX_N * 8];
+    const int64_t n = whole_blocks(type, a->n);
+    for (int64_t r = 0; r < a->n_rows; r++) {
+        type->to_float((const uint8_t *)a->v + (size_t)r * a->v_stride, v + r * n, n);
+    }
     for (int64_t c = 0; c < a->n_cols; c++) {
         for (int64_t i = 0; i < a->n; i++) {
             double sum = (double)before[c * a->out_stride + i];
             double bound = fabs(sum);
             for (int64_t r = 0; r < a->n_rows; r++) {
-                type->to_float((const uint8_t *)a->v + (size_t)r * a->v_stride + (size_t)i * type->block_bytes, v, 1);
-                const double term = (double)a->p[c * a->p_stride + r] * (double)v[0];
+                const double term = (double)a->p[c * a->p_stride + r] * (double)v[r * n + i];
                 sum += term;
                 bound += fabs(term);
             }
@@ -407,16 +416,17 @@ static void check_nano_weigh_fn(nano_weigh_fn *fn, nano_weigh_fn *ref) {
         a.n = random_size(160);
         a.n_rows = random_size(60);
         a.n_cols = random_size(9);
-        a.v_stride = row_bytes(type, a.n) + (size_t)random_int(0, 7);
+        const int64_t n_stored = whole_blocks(type, a.n);
+        a.v_stride = row_bytes(type, n_stored) + (size_t)random_int(0, 7);
         a.p_stride = a.n_rows + random_int(0, 3);
         a.out_stride = a.n + random_int(0, 3);
-        const size_t v_size = a.v_stride * (size_t)(a.n_rows - 1) + row_bytes(type, a.n);
+        const size_t v_size = a.v_stride * (size_t)(a.n_rows - 1) + row_bytes(type, n_stored);
         const int64_t n_out = a.out_stride * (a.n_cols - 1) + a.n;
         const int64_t n_p = a.p_stride * (a.n_cols - 1) + a.n_rows;
         void *v = place(0, v_size, 1);
         float *p = place_floats(1, n_p);
         float *before = place_floats(2, n_out);
-        fill_rows(type, fill, v, a.v_stride, a.n_rows, a.n);
+        fill_rows(type, fill, v, a.v_stride, a.n_rows, n_stored);
         for (int64_t i = 0; i < n_p; i++) {
             p[i] = exact ? (float)random_int(0, 8) : fabsf(random_float());
         }
@@ -434,10 +444,10 @@ static void check_nano_weigh_fn(nano_weigh_fn *fn, nano_weigh_fn *ref) {
         again.out = place_floats(4, n_out);
         memcpy(again.out, before, (size_t)n_out * sizeof(float));
         const int64_t k = random_int(0, a.n_rows);
-        const int64_t i = random_int(0, a.n);
-        run_weigh_part(&again, fn, type->block_bytes, 0, k, 0, i);
-        run_weigh_part(&again, fn, type->block_bytes, k, a.n_rows, 0, i);
-        run_weigh_part(&again, fn, type->block_bytes, 0, a.n_rows, i, a.n);
+        const int64_t i = random_int(0, a.n / type->block_size) * type->block_size;
+        run_weigh_part(&again, fn, type, 0, k, 0, i);
+        run_weigh_part(&again, fn, type, k, a.n_rows, 0, i);
+        run_weigh_part(&again, fn, type, 0, a.n_rows, i, a.n);
         expect_same("parts of a call", again.out, a.out, n_out);
     }
 }
@@ -834,15 +844,23 @@ BENCH(max, bench_y[0] = k->max(bench_a, BENCH_N))
 BENCH(exp_sum, memcpy(bench_y, bench_a, sizeof bench_a); bench_y[0] = k->exp_sum(bench_y, 4.0f, BENCH_N))
 
 /* Columns are the heads that share one key-value head. */
-static void weigh_case(nano_weigh_fn *fn, size_t bytes) {
-    const nano_weigh_args a = {
-        BENCH_HEAD, bench_a, BENCH_HEAD * bytes, BENCH_N / BENCH_HEAD, bench_b, BENCH_N / BENCH_HEAD,
-        4,          bench_y, BENCH_HEAD};
+static void weigh_case(nano_weigh_fn *fn, nano_type type) {
+    const nano_weigh_args a = {BENCH_HEAD,
+                               bench_a,
+                               nano_type_row_bytes(type, BENCH_HEAD),
+                               BENCH_N / BENCH_HEAD,
+                               bench_b,
+                               BENCH_N / BENCH_HEAD,
+                               4,
+                               bench_y,
+                               BENCH_HEAD};
     fn(&a);
 }
 
-BENCH(weigh_f32, weigh_case(k->weigh_f32, 4))
-BENCH(weigh_f16, weigh_case(k->weigh_f16, 2))
+BENCH(weigh_f32, weigh_case(k->weigh_f32, NANO_TYPE_F32))
+BENCH(weigh_f16, weigh_case(k->weigh_f16, NANO_TYPE_F16))
+BENCH(weigh_q8_0, weigh_case(k->weigh_q8_0, NANO_TYPE_Q8_0))
+BENCH(weigh_q4_0, weigh_case(k->weigh_q4_0, NANO_TYPE_Q4_0))
 
 static void bench(const nano_kernels *k, const char *filter) {
     static const struct {
@@ -867,6 +885,8 @@ static void bench(const nano_kernels *k, const char *filter) {
         {"exp_sum", bench_exp_sum},
         {"weigh_f32", bench_weigh_f32},
         {"weigh_f16", bench_weigh_f16},
+        {"weigh_q8_0", bench_weigh_q8_0},
+        {"weigh_q4_0", bench_weigh_q4_0},
     };
 #define NANO_KERNEL(name, fn)                                                 \
     if (strncmp(#name, "linear_", 7) == 0 && strstr(#name, filter) != NULL) { \

@@ -276,7 +276,7 @@ static void test_errors(const tiny_model *m) {
     l.n_ctx = 0;
     CHECK_FAILS(NANO_ERR_ARGUMENT, "n_ctx 0", nano_plan_create(m->model, &l, &plan, &check_error));
     l = limits_of(1, 16, 1);
-    l.type_k = nano_type_from_name("Q4_0");
+    l.type_k = nano_type_from_name("Q4_1");
     CHECK_FAILS(NANO_ERR_UNSUPPORTED, "cache", nano_plan_create(m->model, &l, &plan, &check_error));
     l = limits_of(1, INT32_MAX, INT32_MAX);
     l.n_ctx = INT32_MAX;

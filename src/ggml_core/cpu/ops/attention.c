@@ -16,19 +16,35 @@ int64_t nano_units_kv_write(const nano_step *step, const nano_node *node) {
     return nano_step_rows(step, &node->src[0]);
 }
 
+static void store(const nano_kernels *k, nano_type type, const float *x, uint8_t *y, int64_t n) {
+    switch (type) {
+        case NANO_TYPE_F16: k->f32_to_f16(x, y, n); break;
+        case NANO_TYPE_Q8_0: k->quantize_q8_0(x, y, n); break;
+        default: nano_type_find(type)->from_float(x, y, n); break;
+    }
+}
+
+/* A head of a token to its row of the cache, whose last block is filled up with zeros. */
+static void store_row(const nano_kernels *k, const nano_operand *cache, const float *x, uint8_t *y) {
+    int64_t rest = cache->ne[0] % nano_type_block_size(cache->type), whole = cache->ne[0] - rest;
+    store(k, cache->type, x, y, whole);
+    if (rest > 0) {
+        float block[NANO_CACHE_BLOCK] = {0};
+        memcpy(block, x + whole, (size_t)rest * sizeof *x);
+        store(k, cache->type, block, y + nano_type_row_bytes(cache->type, whole), NANO_CACHE_BLOCK);
+    }
+}
+
 void nano_forward_kv_write(const nano_step *step, const nano_node *node, int64_t first, int64_t last, int thread) {
     (void)thread;
     const nano_operand *x = &node->src[0];
+    const nano_kernels *k = step->kernels;
     size_t head = nano_cache_head_bytes(&node->out, step->n_ctx), slot = nano_cache_slot_bytes(&node->out, step->n_ctx);
     for (int64_t t = first; t < last; t++) {
         uint8_t *at = node->out_data + (size_t)step->slots[t] * slot + (size_t)step->positions[t] * node->out.row_bytes;
         for (int64_t h = 0; h < x->ne[1]; h++) {
             const float *from = nano_row(x, t) + h * x->ne[0];
-            if (node->out.type == NANO_TYPE_F16) {
-                step->kernels->f32_to_f16(from, at + (size_t)h * head, x->ne[0]);
-            } else {
-                memcpy(at + (size_t)h * head, from, node->out.row_bytes);
-            }
+            store_row(k, &node->out, from, at + (size_t)h * head);
         }
     }
 }
@@ -40,9 +56,10 @@ typedef struct job {
     nano_weigh_fn *weigh;
     const nano_operand *k, *v;
     const uint8_t *k_head, *v_head;
-    const float *q; /* n rows, q_stride bytes apart */
-    size_t q_stride;
     int64_t head_dim;
+    int64_t n_dot; /* head_dim in whole blocks of the keys' type */
+    const void *q; /* n rows in the activation format of the keys' type, q_stride bytes apart */
+    size_t q_stride;
     float *out; /* n rows of value head_dim, out_stride elements apart */
     int64_t out_stride;
     int64_t n;
@@ -51,23 +68,35 @@ typedef struct job {
     int32_t window;
     float scale;
     float softcap;
-    float *max, *sum; /* (n) running maximum and sum of exponentials */
-    float *scores;    /* (n, NANO_KV_BLOCK) */
+    float *max, *sum;   /* (n) running maximum and sum of exponentials */
+    float *scores;      /* (n, NANO_KV_BLOCK) */
+    float *padded;      /* (n_dot) */
+    uint8_t *quantised; /* (n) rows of n_dot in A8 */
 } job;
 
 static int64_t max_queries(const nano_node *node) {
     return nano_max_i64(NANO_TILE_TOKENS, node->src[0].ne[1] / node->src[1].ne[1]);
 }
 
-size_t nano_attention_scratch(const nano_node *node) {
-    return (size_t)max_queries(node) * (NANO_KV_BLOCK + 2) * sizeof(float);
+/* An A8 row of n elements, n whole blocks. */
+static uint64_t a8_bytes(int64_t n) { return (uint64_t)(n / NANO_A8_BLOCK * 40); }
+
+/* Heads and their length are so bounded (graph/shape.c) that none of this overflows 64 bits. */
+uint64_t nano_attention_scratch(const nano_node *node) {
+    const nano_operand *k = &node->src[1];
+    uint64_t n = (uint64_t)max_queries(node), bytes = n * (NANO_KV_BLOCK + 2) * sizeof(float);
+    if (nano_type_find(k->type)->activation == NANO_TYPE_A8) {
+        int64_t n_dot = nano_cache_row_size(k->type, k->ne[0]);
+        bytes += (uint64_t)n_dot * sizeof(float) + n * a8_bytes(n_dot);
+    }
+    return bytes;
 }
 
 /* Queries i0 ... i0 + n - 1 against positions from ... to - 1, all of which every one of them sees. */
 static void visit(const job *j, int64_t i0, int64_t n, int64_t from, int64_t to) {
     int64_t n_keys = to - from;
     float *scores = j->scores + i0 * NANO_KV_BLOCK;
-    nano_linear_args dot = {.n = j->head_dim,
+    nano_linear_args dot = {.n = j->n_dot,
                             .w = j->k_head + (size_t)from * j->k->row_bytes,
                             .w_stride = j->k->row_bytes,
                             .n_rows = n_keys,
@@ -138,6 +167,27 @@ static void attend(const job *j) {
     }
 }
 
+/* Takes n rows of queries, stride bytes apart, in the format that the keys' dot wants. */
+static void set_queries(job *j, const float *q, size_t stride, int64_t n) {
+    nano_convert_fn *quantise = nano_kernels_quantize(j->kernels, nano_type_find(j->k->type)->activation);
+    j->n = n;
+    j->q = q;
+    j->q_stride = stride;
+    if (quantise == NULL) {
+        return;
+    }
+    j->q = j->quantised;
+    j->q_stride = (size_t)a8_bytes(j->n_dot);
+    for (int64_t i = 0; i < n; i++) {
+        const float *row = (const float *)(const void *)((const uint8_t *)q + (size_t)i * stride);
+        if (j->n_dot != j->head_dim) {
+            memcpy(j->padded, row, (size_t)j->head_dim * sizeof *row);
+            row = j->padded;
+        }
+        quantise(row, j->quantised + (size_t)i * j->q_stride, j->n_dot);
+    }
+}
+
 /* A unit is a tile of tokens and a head of the cache (with the group of query heads that share it). */
 int64_t nano_units_attention(const nano_step *step, const nano_node *node) {
     return (int64_t)step->n_tiles * node->src[1].ne[1];
@@ -153,18 +203,15 @@ static void run_unit(const nano_step *step, const nano_node *node, const nano_ti
     j->position = tile->position;
     j->same_position = tile->count == 1;
     if (j->same_position) {
-        j->n = group;
-        j->q = nano_row(q, tile->first) + kv_head * group * j->head_dim;
-        j->q_stride = (size_t)j->head_dim * sizeof(float);
+        set_queries(j, nano_row(q, tile->first) + kv_head * group * j->head_dim, (size_t)j->head_dim * sizeof(float),
+                    group);
         j->out = nano_out_row(node, tile->first) + kv_head * group * v_dim;
         j->out_stride = v_dim;
         attend(j);
         return;
     }
     for (int64_t h = kv_head * group; h < (kv_head + 1) * group; h++) {
-        j->n = tile->count;
-        j->q = nano_row(q, tile->first) + h * j->head_dim;
-        j->q_stride = q->row_bytes;
+        set_queries(j, nano_row(q, tile->first) + h * j->head_dim, q->row_bytes, tile->count);
         j->out = nano_out_row(node, tile->first) + h * v_dim;
         j->out_stride = (int64_t)(node->out.row_bytes / sizeof(float));
         attend(j);
@@ -174,6 +221,7 @@ static void run_unit(const nano_step *step, const nano_node *node, const nano_ti
 void nano_forward_attention(const nano_step *step, const nano_node *node, int64_t first, int64_t last, int thread) {
     const nano_operand *k = &node->src[1], *v = &node->src[2];
     int64_t head_dim = node->src[0].ne[0], n_queries = max_queries(node);
+    int64_t n_dot = nano_cache_row_size(k->type, head_dim);
     float *scratch = (float *)(void *)(step->scratch + (size_t)thread * step->scratch_stride);
     float scale = (float)node->params.floats[0];
     job j = {.kernels = step->kernels,
@@ -182,12 +230,20 @@ void nano_forward_attention(const nano_step *step, const nano_node *node, int64_
              .k = k,
              .v = v,
              .head_dim = head_dim,
+             .n_dot = n_dot,
              .window = (int32_t)node->params.ints[0],
              .scale = node->params.floats[0] == 0.0 ? 1.0f / sqrtf((float)head_dim) : scale,
              .softcap = (float)node->params.floats[1],
              .max = scratch,
              .sum = scratch + n_queries,
-             .scores = scratch + 2 * n_queries};
+             .scores = scratch + 2 * n_queries,
+             .padded = scratch + (2 + NANO_KV_BLOCK) * n_queries};
+    if (nano_type_find(k->type)->activation == NANO_TYPE_A8) {
+        j.quantised = (uint8_t *)(j.padded + n_dot);
+    }
+    for (int64_t i = head_dim; i < n_dot; i++) {
+        j.padded[i] = 0.0f;
+    }
     for (int64_t u = first; u < last; u++) {
         run_unit(step, node, &step->tiles[u / k->ne[1]], u % k->ne[1], &j);
     }

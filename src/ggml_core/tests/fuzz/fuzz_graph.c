@@ -594,6 +594,7 @@ static result run_spread(nano_plan *plan, const step *steps, int n_steps) {
 
 static nano_limits draw_limits(input *in, const nano_model *model) {
     static const int32_t contexts[] = {1, 2, 7, 33, 64, 65, 130, 200};
+    static const nano_type cache_types[] = {NANO_TYPE_F16, NANO_TYPE_F32, NANO_TYPE_Q8_0, NANO_TYPE_Q4_0};
     nano_limits l = nano_limits_default();
     l.n_ctx = (int32_t)nano_min_i64(contexts[draw(in) % 8], model->n_positions);
     l.n_batch = 1 + (int32_t)(draw(in) % MAX_BATCH);
@@ -601,8 +602,8 @@ static nano_limits draw_limits(input *in, const nano_model *model) {
     l.n_outputs = 1 + (int32_t)(draw(in) % 16);
     l.n_threads = 1 + (int32_t)(draw(in) % 3);
     l.importance = draw(in) % 4 == 0;
-    l.type_k = draw(in) % 2 == 0 ? NANO_TYPE_F16 : NANO_TYPE_F32;
-    l.type_v = draw(in) % 2 == 0 ? NANO_TYPE_F16 : NANO_TYPE_F32;
+    l.type_k = cache_types[draw(in) % 4];
+    l.type_v = cache_types[draw(in) % 4];
     return l;
 }
 

@@ -33,4 +33,6 @@ void nano_kernels_init_neon(nano_kernels *k) {
     k->exp_sum = nano_exp_sum_neon;
     k->weigh_f32 = nano_weigh_f32_neon;
     k->weigh_f16 = nano_weigh_f16_neon;
+    k->weigh_q8_0 = nano_weigh_q8_0_neon;
+    k->weigh_q4_0 = nano_weigh_q4_0_neon;
 }

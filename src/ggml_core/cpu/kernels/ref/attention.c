@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "cpu/kernels/levels.h"
+#include "types/blocks.h"
 #include "types/f16.h"
 
 float nano_max_ref(const float *x, int64_t n) {
@@ -21,7 +22,21 @@ float nano_exp_sum_ref(float *x, float max, int64_t n) {
     return (float)sum;
 }
 
-#define WEIGH(name, bytes, LOAD)                                                    \
+static float load_f32(const uint8_t *row, int64_t i) { return nano_load_f32(row + 4 * i); }
+static float load_f16(const uint8_t *row, int64_t i) { return nano_load_f16(row + 2 * i); }
+
+static float load_q8_0(const uint8_t *row, int64_t i) {
+    const nano_block_q8_0 *block = (const nano_block_q8_0 *)row + i / NANO_BLOCK;
+    return nano_load_f16(block->d) * (float)block->q[i % NANO_BLOCK];
+}
+
+static float load_q4_0(const uint8_t *row, int64_t i) {
+    const nano_block_q4_0 *block = (const nano_block_q4_0 *)row + i / NANO_BLOCK;
+    const int code = (block->q[i % 16] >> (i % NANO_BLOCK / 16 * 4)) & 15;
+    return nano_load_f16(block->d) * (float)(code - 8);
+}
+
+#define WEIGH(name)                                                                 \
     void nano_weigh_##name##_ref(const nano_weigh_args *a) {                        \
         for (int64_t c = 0; c < a->n_cols; c++) {                                   \
             float *out = a->out + c * a->out_stride;                                \
@@ -29,14 +44,16 @@ float nano_exp_sum_ref(float *x, float max, int64_t n) {
                 const uint8_t *v = (const uint8_t *)a->v + (size_t)r * a->v_stride; \
                 const float p = a->p[c * a->p_stride + r];                          \
                 for (int64_t i = 0; i < a->n; i++) {                                \
-                    out[i] += p * LOAD(v + bytes * i);                              \
+                    out[i] += p * load_##name(v, i);                                \
                 }                                                                   \
             }                                                                       \
         }                                                                           \
     }
 
-WEIGH(f32, 4, nano_load_f32)
-WEIGH(f16, 2, nano_load_f16)
+WEIGH(f32)
+WEIGH(f16)
+WEIGH(q8_0)
+WEIGH(q4_0)
 
 void nano_kernels_init_ref(nano_kernels *k) {
 #define NANO_KERNEL(name, fn) k->name = nano_##name##_ref;

@@ -2,6 +2,7 @@
  * (vectors of a value row at once) and V_COLUMNS. */
 #include "cpu/kernels/levels.h"
 #include "cpu/kernels/x86/vmath.h"
+#include "types/blocks.h"
 
 static void copy_rest(const float *x, float *y, int64_t n) {
     if (x != y && n > 0) {
@@ -60,20 +61,28 @@ float V_LEVEL(nano_exp_sum)(float *x, float max, int64_t n) {
     return v_sum(sum);
 }
 
-V_INLINE vf load_value(const nano_type type, const uint8_t *p, int64_t left) {
-    if (left >= V_LANES) {
-        return type == NANO_TYPE_F16 ? v_f16(p) : v_f32(p);
+/* Elements i .. of a row, `left` of them if that is less than V_LANES; then anything. i is whole vectors. */
+V_INLINE vf load_value(const nano_type type, const uint8_t *row, int64_t i, int64_t left) {
+    if (type == NANO_TYPE_Q8_0) { /* blocks can be read beyond `left` */
+        const nano_block_q8_0 *block = (const nano_block_q8_0 *)row + i / NANO_BLOCK;
+        return v_mul(v_set_f16(block->d), v_i8(block->q + i % NANO_BLOCK));
     }
-    return type == NANO_TYPE_F16 ? v_f16_part(p, (int)left) : v_f32_part(p, (int)left);
+    if (type == NANO_TYPE_Q4_0) {
+        const nano_block_q4_0 *block = (const nano_block_q4_0 *)row + i / NANO_BLOCK;
+        return v_mul(v_set_f16(block->d), v_nibbles(block->q + i % 16, (int)(i % NANO_BLOCK / 16), 8));
+    }
+    if (type == NANO_TYPE_F16) {
+        return left >= V_LANES ? v_f16(row + 2 * i) : v_f16_part(row + 2 * i, (int)left);
+    }
+    return left >= V_LANES ? v_f32(row + 4 * i) : v_f32_part(row + 4 * i, (int)left);
 }
 
 /* `vectors` whole vectors, or one that may be short, from element i on, of `columns` columns from c on: the sums
  * stay in registers while the rows pass. */
 V_INLINE void weigh_tile(const nano_type type, const nano_weigh_args *a, int64_t c, int64_t i, const int vectors,
                          const int columns) {
-    const int64_t bytes = type == NANO_TYPE_F16 ? 2 : 4;
     const int64_t left = vectors == 1 ? a->n - i : V_VECTORS * V_LANES;
-    const uint8_t *v = (const uint8_t *)a->v + bytes * i;
+    const uint8_t *v = a->v;
     const float *p = a->p + c * a->p_stride;
     float *out = a->out + c * a->out_stride + i;
     vf sum[V_COLUMNS][V_VECTORS];
@@ -85,7 +94,7 @@ V_INLINE void weigh_tile(const nano_type type, const nano_weigh_args *a, int64_t
     for (int64_t r = 0; r < a->n_rows; r++, v += a->v_stride) {
         vf value[V_VECTORS];
         for (int j = 0; j < vectors; j++) {
-            value[j] = load_value(type, v + bytes * j * V_LANES, left - j * V_LANES);
+            value[j] = load_value(type, v, i + j * V_LANES, left - j * V_LANES);
         }
         for (int k = 0; k < columns; k++) {
             const vf weight = v_set(p[k * a->p_stride + r]);
@@ -121,3 +130,5 @@ V_INLINE void weigh(const nano_type type, const nano_weigh_args *a) {
 
 void V_LEVEL(nano_weigh_f32)(const nano_weigh_args *a) { weigh(NANO_TYPE_F32, a); }
 void V_LEVEL(nano_weigh_f16)(const nano_weigh_args *a) { weigh(NANO_TYPE_F16, a); }
+void V_LEVEL(nano_weigh_q8_0)(const nano_weigh_args *a) { weigh(NANO_TYPE_Q8_0, a); }
+void V_LEVEL(nano_weigh_q4_0)(const nano_weigh_args *a) { weigh(NANO_TYPE_Q4_0, a); }

@@ -23,6 +23,16 @@ V_INLINE short load_i16(const void *p) {
 
 V_INLINE __m128i load_128(const void *p) { return _mm_loadu_si128((const __m128i *)p); }
 
+/* Nibbles of 16 bytes, the low or the high ones, less `bias`. */
+V_INLINE __m128i nibbles_128(__m128i bytes, int high, int bias) {
+    const __m128i codes = _mm_and_si128(high ? _mm_srli_epi16(bytes, 4) : bytes, _mm_set1_epi8(15));
+    return _mm_sub_epi8(codes, _mm_set1_epi8((char)bias));
+}
+
+V_INLINE float load_f16(const void *p) {
+    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128((unsigned short)load_i16(p))));
+}
+
 V_INLINE __m256i join_128(__m128i low, __m128i high) {
     return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
 }

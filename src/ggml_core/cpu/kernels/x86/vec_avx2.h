@@ -51,6 +51,13 @@ V_INLINE vf v_f32_part(const void *p, int n) { return _mm256_maskload_ps(p, v_ma
 V_INLINE vf v_f16_part(const void *p, int n) { return _mm256_cvtph_ps(v_first_halves(p, n)); }
 V_INLINE vf v_bf16_part(const void *p, int n) { return v_from_bf16(v_first_halves(p, n)); }
 
+V_INLINE vf v_set_f16(const void *p) { return _mm256_set1_ps(load_f16(p)); }
+/* V_LANES signed bytes, or low or high nibbles less `bias`, as f32 */
+V_INLINE vf v_i8(const void *p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p))); }
+V_INLINE vf v_nibbles(const void *p, int high, int bias) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(nibbles_128(_mm_loadl_epi64(p), high, bias)));
+}
+
 V_INLINE void v_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
 V_INLINE void v_store_part(float *p, vf a, int n) { _mm256_maskstore_ps(p, v_mask(n), a); }
 V_INLINE void v_store_f16_part(void *p, vf a, int n) {

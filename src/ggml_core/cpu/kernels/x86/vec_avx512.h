@@ -35,6 +35,13 @@ V_INLINE vf v_f32_part(const void *p, int n) { return _mm512_maskz_loadu_ps(v_ma
 V_INLINE vf v_f16_part(const void *p, int n) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(v_mask(n), p)); }
 V_INLINE vf v_bf16_part(const void *p, int n) { return v_from_bf16(_mm256_maskz_loadu_epi16(v_mask(n), p)); }
 
+V_INLINE vf v_set_f16(const void *p) { return _mm512_set1_ps(load_f16(p)); }
+/* V_LANES signed bytes, or low or high nibbles less `bias`, as f32 */
+V_INLINE vf v_i8(const void *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load_128(p))); }
+V_INLINE vf v_nibbles(const void *p, int high, int bias) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(nibbles_128(load_128(p), high, bias)));
+}
+
 V_INLINE void v_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
 V_INLINE void v_store_part(float *p, vf a, int n) { _mm512_mask_storeu_ps(p, v_mask(n), a); }
 V_INLINE void v_store_f16_part(void *p, vf a, int n) {
