@@ -27,6 +27,9 @@ static const level levels[] = {
 #if defined(NANO_HAVE_DOTPROD)
     {"dotprod", NANO_CPU_DOTPROD, nano_kernels_init_dotprod},
 #endif
+#if defined(NANO_HAVE_I8MM)
+    {"i8mm", NANO_CPU_I8MM, nano_kernels_init_i8mm},
+#endif
 };
 
 enum { N_LEVELS = sizeof levels / sizeof levels[0], LEVELS_TEXT = 64 };
@@ -151,8 +154,8 @@ nano_weigh_fn *nano_kernels_weigh(const nano_kernels *k, nano_type type) {
     switch (type) {
         case NANO_TYPE_F32: return k->weigh_f32;
         case NANO_TYPE_F16: return k->weigh_f16;
+        case NANO_TYPE_Q8_0: return k->weigh_q8_0;
+        case NANO_TYPE_Q4_0: return k->weigh_q4_0;
         default: return NULL;
     }
 }
-        case NANO_TYPE_Q8_0: return k->weigh_q8_0;
-        case NANO_TYPE_Q4_0: return k->weigh_q4_0;

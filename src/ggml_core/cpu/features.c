@@ -49,24 +49,35 @@ uint32_t nano_cpu_features(void) {
 #    ifndef HWCAP_ASIMDDP
 #      define HWCAP_ASIMDDP (1 << 20)
 #    endif
+#    ifndef HWCAP2_I8MM
+#      define HWCAP2_I8MM (1 << 13)
+#    endif
 
 uint32_t nano_cpu_features(void) {
     const unsigned long caps = getauxval(AT_HWCAP);
-    return when((caps & HWCAP_ASIMD) != 0, NANO_CPU_NEON) | when((caps & HWCAP_ASIMDDP) != 0, NANO_CPU_DOTPROD);
+    const unsigned long caps2 = getauxval(AT_HWCAP2);
+    return when((caps & HWCAP_ASIMD) != 0, NANO_CPU_NEON) | when((caps & HWCAP_ASIMDDP) != 0, NANO_CPU_DOTPROD) |
+           when((caps2 & HWCAP2_I8MM) != 0, NANO_CPU_I8MM);
 }
 #  else
 #    ifndef HWCAP_NEON
 #      define HWCAP_NEON (1 << 12)
 #    endif
+#    ifndef HWCAP_VFPv4
+#      define HWCAP_VFPv4 (1 << 16)
+#    endif
 
-uint32_t nano_cpu_features(void) { return when((getauxval(AT_HWCAP) & HWCAP_NEON) != 0, NANO_CPU_NEON); }
+uint32_t nano_cpu_features(void) {
+    const unsigned long caps = getauxval(AT_HWCAP), needed = HWCAP_NEON | HWCAP_VFPv4;
+    return when((caps & needed) == needed, NANO_CPU_NEON);
+}
 #  endif
 
 #else
 
 /* Nobody to ask: what the compiler was told to take for granted. */
 uint32_t nano_cpu_features(void) {
-#  if defined(__ARM_NEON)
+#  if defined(__ARM_NEON) && defined(__ARM_FEATURE_FMA)
     const bool neon = true;
 #  else
     const bool neon = false;
@@ -76,7 +87,12 @@ uint32_t nano_cpu_features(void) {
 #  else
     const bool dotprod = false;
 #  endif
-    return when(neon, NANO_CPU_NEON) | when(dotprod, NANO_CPU_DOTPROD);
+#  if defined(__ARM_FEATURE_MATMUL_INT8)
+    const bool i8mm = true;
+#  else
+    const bool i8mm = false;
+#  endif
+    return when(neon, NANO_CPU_NEON) | when(dotprod, NANO_CPU_DOTPROD) | when(i8mm, NANO_CPU_I8MM);
 }
 
 #endif

@@ -13,8 +13,10 @@ enum {
     NANO_CPU_AVX512DQ = 1 << 5,
     NANO_CPU_AVX512VL = 1 << 6,
     NANO_CPU_AVX512VNNI = 1 << 7,
-    NANO_CPU_NEON = 1 << 8,
-    NANO_CPU_DOTPROD = 1 << 9
+    /* Arm */
+    NANO_CPU_NEON = 1 << 24, /* of 32-bit processors: with fused multiply-adds and halves (VFPv4) */
+    NANO_CPU_DOTPROD = 1 << 25,
+    NANO_CPU_I8MM = 1 << 26
 };
 
 /* Bits of the above. A bit is set only when the instructions may be executed: the operating system saves their

@@ -10,7 +10,8 @@
     fn nano_##name##_avx2;    \
     fn nano_##name##_avx512;  \
     fn nano_##name##_neon;    \
-    fn nano_##name##_dotprod;
+    fn nano_##name##_dotprod; \
+    fn nano_##name##_i8mm;
 #include "cpu/kernels.inc"
 #undef NANO_KERNEL
 
@@ -19,5 +20,6 @@ void nano_kernels_init_avx2(nano_kernels *k);
 void nano_kernels_init_avx512(nano_kernels *k);
 void nano_kernels_init_neon(nano_kernels *k);
 void nano_kernels_init_dotprod(nano_kernels *k);
+void nano_kernels_init_i8mm(nano_kernels *k);
 
 #endif
