@@ -293,7 +293,7 @@ static uint64_t core_speed(int core) {
 }
 
 /* Counts a core only when it is the first of its hyper-threads, or the first is not ours. */
-static bool is_first_sibling(int core, const cpu_set_t *ours) {
+static bool is_first_sibling(int core, cpu_set_t *ours) { /* not const: musl's CPU_ISSET casts it away */
     char path[96], text[64];
     (void)snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", core);
     if (!read_text(path, text, sizeof text)) {
