@@ -167,10 +167,12 @@ static void same_bits(const char *level, const char *type, const char *what, int
 
 /* -------------------------------------------------------------------- tests */
 
-static void test_splits(const tiny_model *m, const char *level, const char *type, double tolerance, nano_type cache) {
+static void test_splits(const tiny_model *m, const char *level, const char *type, double tolerance, nano_type type_k,
+                        nano_type type_v) {
     static const int32_t threads[] = {2, 3, 7}, batches[] = {1, 7, 31, 512};
     nano_limits l = limits_of(1, N_TOKENS, 1);
-    l.type_k = l.type_v = cache;
+    l.type_k = type_k;
+    l.type_v = type_v;
     nano_session *s = tiny_session(m, l);
     run(s, N_TOKENS, 0, first);
     double worst = worst_difference(first);
@@ -193,7 +195,8 @@ static void test_splits(const tiny_model *m, const char *level, const char *type
     }
     for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++) {
         nano_limits b = limits_of(2, batches[i], 1);
-        b.type_k = b.type_v = cache;
+        b.type_k = type_k;
+        b.type_v = type_v;
         s = tiny_session(m, b);
         run(s, batches[i] < N_TOKENS ? batches[i] : N_TOKENS, 0, again);
         same_bits(level, type, "tokens a step:", batches[i]);
@@ -202,9 +205,10 @@ static void test_splits(const tiny_model *m, const char *level, const char *type
 }
 
 /* Beside other slots: slot 1 gets the tokens, slots 0 and 2 something else, mixed in one step. */
-static void test_slots(const tiny_model *m, const char *level, const char *type, nano_type cache) {
+static void test_slots(const tiny_model *m, const char *level, const char *type, nano_type type_k, nano_type type_v) {
     nano_limits l = limits_of(2, 64, 3);
-    l.type_k = l.type_v = cache;
+    l.type_k = type_k;
+    l.type_v = type_v;
     nano_session *s = tiny_session(m, l);
     uint64_t state = 7;
     for (int32_t at = 0; at < N_TOKENS;) {
@@ -343,10 +347,12 @@ static void test_fit(const tiny_model *m) {
 int main(void) {
     static const struct {
         const char *type;
-        const char *cache;
+        const char *type_k, *type_v;
         double tolerance; /* activations quantised to 8 bits cost about 1 % */
-    } types[] = {{"F32", "F32", 2e-6},  {"F16", "F16", 1e-3},  {"BF16", "F32", 2e-6}, {"Q8_0", "F16", 0.02},
-                 {"Q4_0", "F16", 0.02}, {"Q4_1", "F32", 0.02}, {"Q5_0", "F16", 0.02}, {"Q5_1", "F16", 0.02}};
+    } types[] = {{"F32", "F32", "F32", 2e-6},  {"F16", "F16", "F16", 1e-3},    {"BF16", "F32", "F32", 2e-6},
+                 {"Q8_0", "F16", "F16", 0.02}, {"Q4_0", "F16", "F16", 0.02},   {"Q4_1", "F32", "F32", 0.02},
+                 {"Q5_0", "F16", "F16", 0.02}, {"Q5_1", "F16", "F16", 0.02},   {"F32", "Q8_0", "Q8_0", 0.02},
+                 {"F32", "F16", "Q4_0", 0.1},  {"Q8_0", "Q4_0", "Q8_0", 0.15}, {"Q4_0", "Q4_0", "Q4_0", 0.15}};
     uint64_t state = 42;
     for (int i = 0; i < N_TOKENS; i++) {
         tokens[i] = (int32_t)(fabsf(tiny_random(&state)) * (TINY_VOCAB - 1));
@@ -362,9 +368,9 @@ int main(void) {
         for (char *level = strtok(list, ","); level != NULL; level = strtok(NULL, ",")) {
             CHECK_OK(nano_cpu_set_level(level, &check_error));
             /* An F16 cache costs about 1e-4 of the range; F32 is exact enough to see any mistake. */
-            nano_type cache = nano_type_from_name(types[t].cache);
-            test_splits(&m, level, types[t].type, types[t].tolerance, cache);
-            test_slots(&m, level, types[t].type, cache);
+            nano_type type_k = nano_type_from_name(types[t].type_k), type_v = nano_type_from_name(types[t].type_v);
+            test_splits(&m, level, types[t].type, types[t].tolerance, type_k, type_v);
+            test_slots(&m, level, types[t].type, type_k, type_v);
         }
         if (t == 0) {
             test_errors(&m);
