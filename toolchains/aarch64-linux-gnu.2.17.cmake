@@ -1,0 +1,3 @@
+# Dynamic programs for 64-bit Arm with glibc 2.17 or newer, through zig.
+set(NANOLLM_ZIG_TARGET aarch64-linux-gnu.2.17 CACHE STRING "")
+include(${CMAKE_CURRENT_LIST_DIR}/zig.cmake)
