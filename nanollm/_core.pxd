@@ -177,6 +177,9 @@ cdef extern from "ggml_core.h" nogil:
         const nano_graph *graph, int32_t tensor, int32_t *n_dims, int64_t *ne, nano_error *err)
     nano_status nano_graph_save(const nano_graph *graph, void *buffer, size_t capacity, size_t *size, nano_error *err)
     nano_status nano_graph_load(const void *data, size_t size, nano_graph **out, nano_error *err)
+    enum:
+        NANO_PROGRAM_VERSION
+    nano_status nano_program_version(const void *data, size_t size, uint64_t *version, nano_error *err)
 
     # Model, plan
 
@@ -239,6 +242,12 @@ cdef extern from "ggml_core.h" nogil:
     nano_status nano_session_importance(
         const nano_session *session, const char *weight, const double **sums, int64_t *n, int64_t *n_rows,
         nano_error *err)
+    nano_status nano_session_save(
+        const nano_session *session, int32_t slot, const int32_t *tokens, int32_t n_tokens, const char *path,
+        nano_error *err)
+    nano_status nano_session_load(
+        nano_session *session, int32_t slot, const char *path, int32_t *tokens, int32_t capacity, int32_t *n_tokens,
+        nano_error *err)
     void nano_session_cancel(nano_session *session)
     const char *nano_cpu_level()
     const char *nano_cpu_levels()
@@ -276,6 +285,17 @@ cdef extern from "ggml_core.h" nogil:
         size_t *n_bytes, nano_error *err)
     size_t nano_decoder_flush(nano_decoder *decoder, char *out, size_t capacity)
 
+    ctypedef struct nano_chat:
+        pass
+
+    nano_status nano_chat_create(
+        const nano_gguf *gguf, const nano_tokenizer *tokenizer, const char *name, nano_chat **out, nano_error *err)
+    void nano_chat_free(nano_chat *chat)
+    const char *nano_chat_name_at(int32_t i)
+    nano_status nano_chat_turn(
+        const nano_chat *chat, bint is_first, const nano_str *system, nano_str user, char *out, size_t capacity,
+        size_t *n, nano_error *err)
+
     # Sampler
 
     ctypedef struct nano_sampler
@@ -307,3 +327,4 @@ cdef extern from "ggml_core.h" nogil:
     nano_status nano_sampler_sample(nano_sampler *sampler, const float *logits, int32_t *id, nano_error *err)
     void nano_sampler_accept(nano_sampler *sampler, int32_t id)
     void nano_sampler_reset(nano_sampler *sampler, uint64_t seed)
+    int32_t nano_lookup_draft(const int32_t *tokens, int32_t n_tokens, int32_t *draft, int32_t max_draft)

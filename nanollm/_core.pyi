@@ -20,6 +20,8 @@ DIM_T: Final[int]
 """Stands in a shape for the tokens of a step."""
 DIM_W: Final[int]
 """Stands in a shape for the rows of a step whose logits are wanted."""
+PROGRAM_VERSION: Final[int]
+"""What programs this build writes and reads."""
 FTYPE_COPY: Final[int]
 """The file type that leaves every tensor as it is."""
 
@@ -123,6 +125,9 @@ def quantize_file(
     """nano_quantize_file. `types`: matrices that are to become something else than the recipe says. `values`: (key,
     kind, items, is_array). An exception from `progress` ends it and comes out here."""
 
+def program_version(data: Buffer) -> int:
+    """The version that a program needs."""
+
 @final
 class Graph:
     """A graph, shape-checked as it is built. Tensors are numbers."""
@@ -180,6 +185,12 @@ class Session:
     def importance(self, weight: str) -> tuple[NDArray[np.float64], int]:
         """A copy of the sums of squares of each column that `weight` was multiplied with, and over how many rows."""
 
+    def save(self, path: str | os.PathLike[str], tokens: Sequence[int], slot: int = 0) -> None:
+        """Writes a slot's first positions, those that `tokens` made."""
+
+    def load(self, path: str | os.PathLike[str], capacity: int, slot: int = 0) -> list[int]:
+        """Makes the slot hold what a file has; its tokens, at most `capacity`."""
+
     def cancel(self) -> None: ...
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...
@@ -220,11 +231,27 @@ class Decoder:
     def push(self, id: int) -> str: ...
     def flush(self) -> str: ...
 
+def lookup_draft(tokens: ArrayLike, max_draft: int) -> list[int]:
+    """How the text goes on if it repeats itself: `max_draft` ids, or none."""
+
+@final
+class Chat:
+    """A chat template as literal pieces: a file's, or the built-in one of a name."""
+
+    def __init__(self, gguf: Gguf | None, tokenizer: Tokenizer | None = None, name: str | None = None) -> None: ...
+    @staticmethod
+    def names() -> list[str]: ...
+    def turn(self, user: str | bytes, system: str | bytes | None = None, is_first: bool = True) -> str:
+        """The text before the answer to `user`."""
+
 @final
 class Sampler:
     """Draws tokens from logits. One thread at a time."""
 
     def __init__(self, n_vocab: int, params: SamplerParams | None = None) -> None: ...
     def sample(self, logits: ArrayLike) -> int: ...
+    def sample_session(self, session: Session, row: int = -1) -> int:
+        """Draws from one row of the session's last logits: `sample(session.logits[row])` without NumPy."""
+
     def accept(self, id: int) -> None: ...
     def reset(self, seed: int) -> None: ...

@@ -7,8 +7,7 @@ and no view can dangle.
 """
 
 import os
-
-import numpy as np
+from array import array
 
 from nanollm._types import Limits, Memory, QuantizeStep, SamplerParams, TensorInfo
 from nanollm.errors import ArgumentError, NotFoundError, error_from_status
@@ -22,12 +21,14 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 
 DIM_T = NANO_DIM_T
 DIM_W = NANO_DIM_W
+PROGRAM_VERSION = NANO_PROGRAM_VERSION
 
 # By nano_gguf_kind: our name and NumPy's.
 cdef tuple _KINDS = (
     "uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "bool", "string", "array", "uint64", "int64",
     "float64",
 )
+cdef str _FORMATS = "BbHhIifB??Qqd"  # of memoryview; strings and arrays have none
 cdef dict _INPUTS = {"tokens": NANO_INPUT_TOKENS, "positions": NANO_INPUT_POSITIONS, "wanted": NANO_INPUT_WANTED}
 
 include "_core_crossing.pxi"

@@ -66,6 +66,17 @@ cdef class _View:
         buffer.internal = NULL
 
 
+cdef class _NumPy:
+    """NumPy, imported where it is first needed: half of the time to a first token would be its import."""
+
+    def __getattr__(self, name):
+        import numpy
+        return getattr(numpy, name)
+
+
+cdef object np = _NumPy()
+
+
 cdef bytes _name(text):
     cdef bytes data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else bytes(text)
     if b"\0" in data:
@@ -102,29 +113,38 @@ cdef str _type_str(nano_type type):
     return name.decode("ascii")
 
 
-cdef object _exact(value, dtype):
+cdef object _exact(value, str dtype):
     """`value` as a contiguous array of `dtype`; ArgumentError where a number would change (floats may round)."""
-    array = np.asarray(value)
-    if array.dtype == dtype:
-        return np.ascontiguousarray(array)
-    kinds = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}[dtype.kind]
-    if array.size and array.dtype.kind not in kinds:
-        raise ArgumentError(f"expected {dtype} values, found {array.dtype}")
-    converted = np.ascontiguousarray(array, dtype=dtype)
-    if dtype.kind in "iu" and not np.array_equal(array, converted):
-        raise ArgumentError(f"a value is out of the range of {dtype}")
+    found = np.asarray(value)
+    wanted = np.dtype(dtype)
+    if found.dtype == wanted:
+        return np.ascontiguousarray(found)
+    kinds = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}[wanted.kind]
+    if found.size and found.dtype.kind not in kinds:
+        raise ArgumentError(f"expected {wanted} values, found {found.dtype}")
+    converted = np.ascontiguousarray(found, dtype=wanted)
+    if wanted.kind in "iu" and not np.array_equal(found, converted):
+        raise ArgumentError(f"a value is out of the range of {wanted}")
     return converted
 
 
-cdef object _INT32 = np.dtype(np.int32)
-cdef object _FLOAT32 = np.dtype(np.float32)
+cdef object _flat(value, str dtype):
+    found = _exact(value, dtype)
+    if found.ndim != 1:
+        raise ArgumentError(f"expected one dimension, found shape {found.shape}")
+    return found
 
 
-cdef object _flat(value, dtype):
-    array = _exact(value, dtype)
-    if array.ndim != 1:
-        raise ArgumentError(f"expected one dimension, found shape {array.shape}")
-    return array
+cdef object _ints(value):
+    """`value` as a buffer of int32 in one dimension; lists of numbers, the usual case, do without NumPy."""
+    if isinstance(value, array) and value.typecode == "i":
+        return value
+    if isinstance(value, list):
+        try:
+            return array("i", value)
+        except (TypeError, OverflowError):
+            pass  # NumPy's types, or a mistake that _flat puts into words
+    return _flat(value, "int32")
 
 
 cdef int _kind(key, kind) except -1:

@@ -20,11 +20,12 @@ cdef object _value(const nano_gguf_value *value):
             texts.append(_str(text.data, text.size))
         return texts if value.kind == NANO_GGUF_ARRAY else texts[0]
     raw = <bytes>(<const char *>value.data)[:value.n_bytes]
+    if value.kind != NANO_GGUF_ARRAY:
+        number = memoryview(raw).cast(_FORMATS[value.item_kind])[0]
+        return number != 0 if value.item_kind == NANO_GGUF_BOOL else number
     if value.item_kind == NANO_GGUF_BOOL:
-        items = np.frombuffer(raw, dtype=np.uint8) != 0
-    else:
-        items = np.frombuffer(raw, dtype=_KINDS[value.item_kind])
-    return items if value.kind == NANO_GGUF_ARRAY else items[0].item()
+        return np.frombuffer(raw, dtype=np.uint8) != 0
+    return np.frombuffer(raw, dtype=_KINDS[value.item_kind])
 
 
 cdef object _info(const nano_gguf_tensor *tensor):
@@ -209,7 +210,7 @@ cdef class GgufWriter:
         if kind == "string":
             self._set_str(handle, name, is_array, value if is_array else [value])
             return
-        items = _flat(value if is_array else [value], np.dtype(kind))
+        items = _flat(value if is_array else [value], kind)
         cdef _Input data = _Input(items)
         _check(nano_gguf_writer_set(handle.p, name, c_kind, is_array, data.view.buf, items.size, &err), &err)
 
@@ -343,7 +344,7 @@ cdef class _QuantizeJob:
                     string.size = len(text)
                     string += 1
             else:
-                data = _Input(_flat(items, np.dtype(kind)))
+                data = _Input(_flat(items, kind))
                 self.held.append(data)
                 self.values[i].items = data.view.buf
             i += 1
@@ -387,7 +388,7 @@ def quantize_file(Gguf gguf not None, out, ftype, *, n_threads=0, allow_requanti
     cdef bytes path = b"" if out is None else _path(out)
     cdef const char *c_path = path
     job.types = {_name(name): _type(type) for name, type in (types or {}).items()}
-    job.importance = {_name(name): _Input(_flat(x, _FLOAT32)) for name, x in (importance or {}).items()}
+    job.importance = {_name(name): _Input(_flat(x, "float32")) for name, x in (importance or {}).items()}
     job.progress = progress
     job.set_values(values)
     options.ftype = ftype

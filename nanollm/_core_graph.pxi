@@ -2,6 +2,14 @@
 
 # ------------------------------------------------------------------- graph
 
+def program_version(data):
+    cdef nano_error err
+    cdef uint64_t version = 0
+    cdef _Input a = _Input(data)
+    _check(nano_program_version(a.view.buf, a.view.len, &version, &err), &err)
+    return version
+
+
 @cython.final
 cdef class Graph:
     cdef nano_graph *p
@@ -262,19 +270,19 @@ cdef class Session:
         cdef _Input c_tokens, c_slots, c_wanted
         cdef const int32_t *p_slots = NULL
         cdef const uint8_t *p_wanted = NULL
-        ids = _flat(tokens, _INT32)
-        cdef int32_t n = ids.size
+        ids = _ints(tokens)
+        cdef int32_t n = len(ids)
         c_tokens = _Input(ids)
         if slots is not None:
-            numbers = _flat(slots, _INT32)
-            if numbers.size != n:
-                raise ArgumentError(f"{n} tokens, but {numbers.size} slots")
+            numbers = _ints(slots)
+            if len(numbers) != n:
+                raise ArgumentError(f"{n} tokens, but {len(numbers)} slots")
             c_slots = _Input(numbers)
             p_slots = <const int32_t *>c_slots.view.buf
         if wanted is not None:
-            flags = np.ascontiguousarray(wanted, dtype=np.bool_)
-            if flags.shape != (n,):
-                raise ArgumentError(f"{n} tokens, but wanted has shape {flags.shape}")
+            flags = bytes([bool(flag) for flag in wanted])
+            if len(flags) != n:
+                raise ArgumentError(f"{n} tokens, but {len(flags)} wanted")
             c_wanted = _Input(flags)
             p_wanted = <const uint8_t *>c_wanted.view.buf
         cdef _Session handle = self.get_idle()
@@ -341,6 +349,38 @@ cdef class Session:
         view.itemsize = view.strides[0] = sizeof(double)
         view.shape[0] = n
         return np.array(view), n_rows
+
+    def save(self, path, tokens, slot=0):
+        cdef nano_error err
+        cdef nano_status status
+        cdef bytes name = _path(path)
+        cdef const char *c_name = name
+        ids = _ints(tokens)
+        cdef _Input c_tokens = _Input(ids)
+        cdef int32_t n = len(ids), c_slot = slot
+        cdef _Session handle = self.get_idle()
+        handle.enter()
+        with nogil:
+            status = nano_session_save(handle.p, c_slot, <const int32_t *>c_tokens.view.buf, n, c_name, &err)
+        handle.busy = False
+        _check(status, &err)
+
+    def load(self, path, capacity, slot=0):
+        cdef nano_error err
+        cdef nano_status status
+        cdef bytes name = _path(path)
+        cdef const char *c_name = name
+        ids = array("i", bytes(4 * max(capacity, 0)))
+        cdef _Input c_tokens = _Input(ids, True)
+        cdef int32_t n = 0, c_slot = slot, c_capacity = capacity
+        cdef _Session handle = self.get_idle()
+        handle.enter()
+        with nogil:
+            status = nano_session_load(
+                handle.p, c_slot, c_name, <int32_t *>c_tokens.view.buf, c_capacity, &n, &err)
+        handle.busy = False
+        _check(status, &err)
+        return ids[:n].tolist()
 
     def cancel(self):
         if self.handle is not None:

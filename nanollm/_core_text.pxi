@@ -130,11 +130,72 @@ cdef class Decoder:
         return _str(self.out, nano_decoder_flush(&self.decoder, self.out, self.capacity))
 
 
+# -------------------------------------------------------------------- chat
+
+@cython.final
+cdef class Chat:
+    cdef nano_chat *p
+
+    def __cinit__(self, Gguf gguf, Tokenizer tokenizer=None, name=None):
+        cdef nano_error err
+        cdef bytes encoded
+        cdef const char *c_name = NULL
+        cdef const nano_gguf *c_gguf = NULL
+        cdef const nano_tokenizer *c_tokenizer = NULL
+        if name is None and gguf is None or name is not None and tokenizer is None:
+            raise ArgumentError("chat: expected a file, or a tokenizer and a name")
+        if name is not None:
+            encoded = _name(name)
+            c_name = encoded
+        if gguf is not None:
+            c_gguf = gguf.get_p()
+        if tokenizer is not None:
+            c_tokenizer = tokenizer.p
+        _check(nano_chat_create(c_gguf, c_tokenizer, c_name, &self.p, &err), &err)
+
+    def __init__(self, gguf, tokenizer=None, name=None):
+        pass
+
+    def __dealloc__(self):
+        nano_chat_free(self.p)
+
+    @staticmethod
+    def names():
+        names, i = [], 0
+        while nano_chat_name_at(i) != NULL:
+            names.append(nano_chat_name_at(i).decode("ascii"))
+            i += 1
+        return names
+
+    def turn(self, user, system=None, is_first=True):
+        cdef nano_error err
+        cdef bytes c_user = _text(user), c_system = b"" if system is None else _text(system)
+        cdef nano_str user_str, system_str
+        cdef size_t n = 0
+        user_str.data, user_str.size = c_user, len(c_user)
+        system_str.data, system_str.size = c_system, len(c_system)
+        cdef const nano_str *given = NULL
+        if system is not None:
+            given = &system_str
+        _check(nano_chat_turn(self.p, is_first, given, user_str, NULL, 0, &n, &err), &err)
+        cdef bytearray out = bytearray(n)
+        _check(nano_chat_turn(self.p, is_first, given, user_str, out, n, &n, &err), &err)
+        return out.decode("utf-8", "replace")
+
+
 # ----------------------------------------------------------------- sampler
+
+def lookup_draft(tokens, max_draft):
+    ids = _ints(tokens)
+    draft = array("i", bytes(4 * max(max_draft, 0)))
+    cdef _Input a = _Input(ids), b = _Input(draft, True)
+    cdef int32_t n = nano_lookup_draft(<const int32_t *>a.view.buf, len(ids), <int32_t *>b.view.buf, len(draft))
+    return draft[:n].tolist()
+
 
 cdef double _short(float x):
     """The double that reads as the float does: 0.8, not 0.800000011920929."""
-    return float(str(np.float32(x)))
+    return next(y for n in range(6, 10) if <float>(y := float(f"{x:.{n}g}")) == x)
 
 
 def sampler_params_default():
@@ -181,8 +242,8 @@ cdef class Sampler:
             c.mirostat_tau = params.mirostat_tau
             c.mirostat_eta = params.mirostat_eta
             c.min_keep = params.min_keep
-            ids = _Input(_flat([id for id, _ in params.logit_bias], _INT32))
-            values = _Input(_flat([value for _, value in params.logit_bias], _FLOAT32))
+            ids = _Input(_ints([id for id, _ in params.logit_bias]))
+            values = _Input(array("f", [value for _, value in params.logit_bias]))
             c.bias_ids = <const int32_t *>ids.view.buf
             c.bias_values = <const float *>values.view.buf
             c.n_bias = len(params.logit_bias)
@@ -201,7 +262,7 @@ cdef class Sampler:
         cdef nano_error err
         cdef nano_status status
         cdef int32_t id = -1
-        row = _flat(logits, _FLOAT32)
+        row = _flat(logits, "float32")
         if row.size != self.n_vocab:
             raise ArgumentError(f"expected {self.n_vocab} logits, found {row.size}")
         cdef _Input a = _Input(row)
@@ -210,6 +271,27 @@ cdef class Sampler:
         with nogil:
             status = nano_sampler_sample(handle.p, <const float *>a.view.buf, &id, &err)
         handle.busy = False
+        _check(status, &err)
+        return id
+
+    def sample_session(self, Session session not None, row=-1):
+        cdef nano_error err
+        cdef nano_status status
+        cdef int32_t n_rows = 0, id = -1
+        cdef _Sampler handle = self.get_idle()
+        cdef _Session source = session.get_idle()
+        cdef const float *logits = nano_session_logits(source.p, &n_rows)
+        cdef int64_t n_vocab = nano_model_n_vocab(source.model.p)
+        cdef int32_t at = row if row >= 0 else n_rows + row
+        if not 0 <= at < n_rows:
+            raise ArgumentError(f"row {row}: the last step gave {n_rows} rows of logits")
+        if n_vocab != self.n_vocab:
+            raise ArgumentError(f"expected {self.n_vocab} logits, found {n_vocab}")
+        logits += at * n_vocab
+        handle.busy = source.busy = True
+        with nogil:
+            status = nano_sampler_sample(handle.p, logits, &id, &err)
+        handle.busy = source.busy = False
         _check(status, &err)
         return id
 

@@ -79,7 +79,7 @@ def quantize(type, x, importance=None):
         raise ArgumentError(f"expected rows, found shape {source.shape}")
     cdef int64_t n_rows = source.shape[0], n_per_row = source.shape[1]
     if importance is not None:
-        columns = _flat(importance, _FLOAT32)
+        columns = _flat(importance, "float32")
         if columns.size != n_per_row:
             raise ArgumentError(f"{n_per_row} columns, but importance has {columns.size}")
         weights = _Input(columns)

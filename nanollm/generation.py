@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import time
+from array import array
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from .model import Model
 
 __all__ = ["FinishReason", "Generation", "GenerationOptions", "LogitsProcessor", "Timings"]
+
+MAX_LOOKUP = 15
+"""Most tokens of a draft: a step of at most 16 tokens adds up as steps of one do, so that drafts change no bit."""
 
 FinishReason = Literal["stop", "length", "context", "cancelled"]
 """Why a generation ended: an end token or a stop text; `max_tokens`; the context is full; `cancel()`."""
@@ -38,6 +42,9 @@ class GenerationOptions(TypedDict, total=False):
     ignore_eos: bool
     """Never draw a token that ends the text."""
     logits_processor: LogitsProcessor | None
+    lookup: int
+    """Most tokens, 0 to 15, that a step tries out as the text's own repetition: the same text, in fewer steps where
+    it repeats itself. What the model was opened with bounds it: `n_outputs` - 1 and `n_batch` - 1."""
     seed: int | None
     """None: a fresh one, told by `Generation.sampler_params`."""
     temperature: float
@@ -74,7 +81,11 @@ class Timings:
     """Prompt tokens found in the KV cache."""
     eval_ms: float = 0.0
     n_eval: int = 0
-    """Generated tokens evaluated, one a step."""
+    """Generated tokens evaluated, one a step but for those of drafts."""
+    n_drafted: int = 0
+    """Tokens that steps tried out (`lookup`) …"""
+    n_accepted: int = 0
+    """… and those of them that became text: each saved a step."""
     total_ms: float = 0.0
 
     def __add__(self, other: Timings) -> Timings:
@@ -94,15 +105,16 @@ class Timings:
                 text += f" ({ms / n:9.2f} ms per token, {1000 * n / ms:9.2f} tokens per second)"
             return text
 
-        return "\n".join(
-            [
-                line("load", self.load_ms),
-                line("sampling", self.sample_ms, self.n_sample, "runs  "),
-                line("prompt eval", self.prompt_ms, self.n_prompt),
-                line("eval", self.eval_ms, self.n_eval, "runs  "),
-                line("total", self.total_ms, self.n_prompt + self.n_eval),
-            ]
-        )
+        lines = [
+            line("load", self.load_ms),
+            line("sampling", self.sample_ms, self.n_sample, "runs  "),
+            line("prompt eval", self.prompt_ms, self.n_prompt),
+            line("eval", self.eval_ms, self.n_eval, "runs  "),
+            line("total", self.total_ms, self.n_prompt + self.n_eval),
+        ]
+        if self.n_drafted:
+            lines.append(f"{'lookup':>12}      = {self.n_drafted:8d} tokens drafted, {self.n_accepted} accepted")
+        return "\n".join(lines)
 
 
 class Generation(Iterator[str]):
@@ -126,6 +138,9 @@ class Generation(Iterator[str]):
         self._model = model
         self._max_tokens = _max_tokens(options)
         self._ignore_eos = options.get("ignore_eos", False)
+        limits = model.memory.limits
+        self._lookup = min(_lookup(options), limits.n_outputs - 1, limits.n_batch - 1)
+        self._text = array("i", prompt_ids)  # what drafts are looked up in: the prompt and all that was drawn
         self._processor = options.get("logits_processor")
         self._sampler = _core.Sampler(model.n_vocab, self.sampler_params)
         self._stream = _TextStream(model._tokenizer, prompt_ids, options.get("stop", ()))
@@ -193,6 +208,7 @@ class Generation(Iterator[str]):
         if token is None:
             return ""
         self.ids.append(token)
+        self._text.append(token)
         if self.ended_by_model:
             self.finish_reason = "stop"
             return ""
@@ -205,11 +221,18 @@ class Generation(Iterator[str]):
             self.finish_reason = "context"
         return piece
 
+    def _draft(self) -> list[int]:
+        """Tokens that may come after the last one drawn; none of which the context or `max_tokens` leaves no room."""
+        n = min(self._lookup, self._model.n_ctx - len(self._text))
+        if self._max_tokens is not None:
+            n = min(n, self._max_tokens - len(self.ids) - 1)
+        return _core.lookup_draft(self._text, n) if n > 0 else []
+
     def _draw(self) -> int | None:
         """Evaluates what the model has not seen yet and draws a token; None when there is nothing to draw."""
         with self._model._lock:
             try:
-                logits = self._model._evaluate(self)
+                row = self._model._evaluate(self)
             except CancelledError:
                 self.finish_reason = "cancelled"
                 return None
@@ -217,9 +240,11 @@ class Generation(Iterator[str]):
                 self.finish_reason = "length"
                 return None
             start = time.perf_counter()
+            session = self._model._session
             if self._processor is not None:
-                logits = self._processed(logits)
-            token = self._sampler.sample(logits)
+                token = self._sampler.sample(self._processed(session.logits[row]))
+            else:
+                token = self._sampler.sample_session(session, row)
             self._sampler.accept(token)
             self.timings.sample_ms += 1000 * (time.perf_counter() - start)
             self.timings.n_sample += 1
@@ -289,8 +314,15 @@ def _max_tokens(options: GenerationOptions) -> int | None:
     return value
 
 
+def _lookup(options: GenerationOptions) -> int:
+    n = operator.index(options.get("lookup", 0))
+    if not 0 <= n <= MAX_LOOKUP:
+        raise ArgumentError(f"lookup: {n}, expected 0 to {MAX_LOOKUP}")
+    return n
+
+
 _INTEGERS = ("seed", "top_k", "penalty_last_n", "mirostat", "min_keep")
-_NOT_SAMPLING = frozenset({"max_tokens", "stop", "ignore_eos", "logits_processor"})
+_NOT_SAMPLING = frozenset({"max_tokens", "stop", "ignore_eos", "logits_processor", "lookup"})
 
 
 def _sampler_params(model: Model, options: GenerationOptions) -> SamplerParams:

@@ -105,8 +105,8 @@ class Model:
     `path`: the file; None opens the small model that is part of the package. `n_ctx`: positions (tokens of
     prompt and text together); None takes the model's own context, at most 4096, and 0 its own. `n_threads`:
     0 takes one per fast physical core. `n_batch`: most tokens in one step. `n_outputs`: most rows of logits in
-    one step; None takes what fits into 4 MiB. `cache_type`: "f16" or "f32", or one for keys and one for
-    values. `deterministic`: logits are the same bits for any `n_batch` and any state of the KV cache (they
+    one step; None takes what fits into 4 MiB. `cache_type`: "f16", "f32", "q8_0" or "q4_0", or one for keys and
+    one for values. `deterministic`: logits are the same bits for any `n_batch` and any state of the KV cache (they
     are for any `n_threads` always). `importance`: add up what `Model.importance` tells. `check_memory`: refuse
     what does not fit, with MemoryLimitError, before a weight is read.
 
@@ -149,6 +149,7 @@ class Model:
         self._session = _core.Session(plan)
         self._seen: list[int] = []  # the tokens in the session's slot 0
         self._owner: Generation | None = None  # the generation that put the last of them there
+        self._n_sure = 0  # as many of them are its text; what follows is a draft
         self._n_cancels = 0
         self._templates: dict[str | None, ChatTemplate] = {}
         self._last_chat: tuple[str, Generation] | None = None
@@ -352,33 +353,48 @@ class Model:
 
     # ------------------------------------------------------------------ the session; callers hold the lock
 
-    def _evaluate(self, generation: Generation) -> NDArray[np.float32]:
-        """Brings slot 0 to the tokens of `generation` and gives the logits after the last one, f32 (n_vocab)."""
+    def _evaluate(self, generation: Generation) -> int:
+        """Brings slot 0 to the tokens of `generation`; the session's row of the logits after the last of them.
+
+        What is evaluated after the prompt are the last token drawn and a draft of those that may follow. While draws
+        are what the draft says, the rows are there already.
+        """
         start = time.perf_counter()
         timings = generation.timings
         n_prompt, n_drawn = len(generation.prompt_ids), len(generation.ids)
-        if self._owner is generation and len(self._seen) == n_prompt + n_drawn - 1:
-            missing = generation.ids[-1:]
+        n = n_prompt + n_drawn
+        is_owner = self._owner is generation and n_drawn > 0
+        if is_owner and n <= len(self._seen) and self._seen[n - 1] == generation.ids[-1]:
+            timings.n_eval += 1
+            timings.n_accepted += 1
+            return n - self._n_sure
+        draft: list[int] = []
+        if is_owner:  # all but the last token drawn is there, and perhaps a draft that went wrong
+            self._drop(n - 1)
+            draft = generation._draft()
+            missing = generation.ids[-1:] + draft
         else:
             tokens = generation.prompt_ids + generation.ids
-            n_kept = min(_n_common(self._seen, tokens), len(tokens) - 1)
+            n_kept = min(_n_common(self._seen, tokens), n - 1)
             self._keep(n_kept)
             self._owner = generation
             missing = tokens[n_kept:]
             if not n_drawn:
                 timings.n_cached = n_kept
+        self._n_sure = n
         n_batch = self.memory.limits.n_batch
+        wanted = [True] * len(missing) if draft else None
         for i in range(0, len(missing), n_batch):
-            self._eval(missing[i : i + n_batch], None, generation._is_cancelled)
+            self._eval(missing[i : i + n_batch], wanted, generation._is_cancelled)
         elapsed = 1000 * (time.perf_counter() - start)
         if n_drawn:
             timings.eval_ms += elapsed
             timings.n_eval += 1
+            timings.n_drafted += len(draft)
         else:
             timings.prompt_ms += elapsed
             timings.n_prompt += len(missing)
-        last: NDArray[np.float32] = self._session.logits[-1]
-        return last
+        return 0
 
     def _eval(self, ids: list[int], wanted: list[bool] | None, is_cancelled: Callable[[], bool]) -> None:
         """One step in slot 0. A cancellation meant for a generation that has already ended is passed over."""
@@ -395,8 +411,12 @@ class Model:
         self._seen += ids
 
     def _keep(self, n: int) -> None:
-        """Forgets all but the first `n` tokens of slot 0."""
+        """Forgets all but the first `n` tokens of slot 0, and whose they are."""
         self._owner = None
+        self._drop(n)
+
+    def _drop(self, n: int) -> None:
+        """Forgets all but the first `n` tokens of slot 0."""
         del self._seen[n:]  # first: an interrupt in between must leave no token that the session has not
         self._session.truncate(0, n)
 

@@ -13,16 +13,18 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from . import _core
 from ._types import QuantizeStep
 from .errors import ArgumentError, NanoError
-from .imatrix import Importance
 from .models import PROGRAM_KEY, build_program
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from .imatrix import Importance
 
 __all__ = ["QuantizeReport", "QuantizedTensor", "default_output", "quantize"]
 
@@ -204,6 +206,8 @@ def _chosen(gguf: _core.Gguf, tensor_types: Sequence[tuple[str, str]]) -> dict[s
 
 def _override(gguf: _core.Gguf, key: str, value: int | float | bool | str) -> Value:
     """The value in the kind that the file has for the key, otherwise in the usual one of its own."""
+    import numpy as np
+
     if isinstance(value, bool):
         return key, "bool", [value], False
     if isinstance(value, str):
@@ -225,11 +229,11 @@ def _program(gguf: _core.Gguf, notes: list[str]) -> list[Value]:
     if PROGRAM_KEY in gguf:
         return []
     try:
-        program = np.frombuffer(build_program(gguf), np.uint8)
+        program = list(build_program(gguf))
     except NanoError as error:
         notes.append(f"the file gets no program: {error}")
         return []
-    return [(PROGRAM_KEY, "uint8", program, True)]  # type: ignore[list-item]  # an array is as good as a sequence
+    return [(PROGRAM_KEY, "uint8", program, True)]
 
 
 def _importance(
@@ -240,6 +244,8 @@ def _importance(
     notes: list[str],
 ) -> tuple[dict[str, NDArray[np.float32]], list[Value]]:
     """The importances that count, by tensor, and the metadata that tells where they are from."""
+    from .imatrix import Importance
+
     if include and exclude:
         raise ArgumentError("include_weights and exclude_weights exclude each other")
     name = "memory" if isinstance(imatrix, Importance) else os.fspath(imatrix)

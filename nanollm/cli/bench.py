@@ -25,7 +25,7 @@ from ..errors import CancelledError, MemoryLimitError
 from ..model import MemoryReport, default_model_path
 from ..models import build_program
 from .common import EXIT_OK, ArgumentParser, Interruptible, UsageError, emit, format_bytes, log
-from .options import int_in
+from .options import CACHE_TYPES, int_in
 
 _EPILOG = """\
 examples:
@@ -262,10 +262,9 @@ def _parser() -> ArgumentParser:
     add = parser.add_argument_group("model").add_argument
     add("-b", "--batch-size", **_list("most tokens in one step", "512", 1))
     add("-t", "--threads", **_list("threads; 0: one per fast core", "0", 0))
-    types = ("f16", "f32")
     for flag, name, what in (("-ctk", "--cache-type-k", "key"), ("-ctv", "--cache-type-v", "value")):
-        add(flag, name, action="append", type=_names(types), metavar="LIST", help=f"types of the {what} cache: "
-            f"{', '.join(types)} (default: f16)")  # fmt: skip
+        add(flag, name, action="append", type=_names(CACHE_TYPES), metavar="LIST", help=f"types of the {what} cache: "
+            f"{', '.join(CACHE_TYPES)} (default: f16)")  # fmt: skip
     add("--deterministic", **_list("1: the same bits for every batch size", "0", 0, 1))
     add("--cpu", metavar="LEVEL", help="kernel level to use (default: the best this machine has)")
     add = parser.add_argument_group("output").add_argument

@@ -15,7 +15,7 @@ from .. import _core
 from ..errors import CancelledError
 from ..model import Model
 from .common import ArgumentParser, Interruptible, emit
-from .options import int_in
+from .options import add_cache_types, int_in
 from .progress import progress_of
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ def add_options(parser: ArgumentParser, needs_text: bool = True) -> None:
         help="most tokens evaluated in one step (default: 512)",
     )
     add("-t", "--threads", type=int_in(0), default=0, metavar="N", help="threads (default: one per fast core)")
-    types = ("f16", "f32")
-    add("-ctk", "--cache-type-k", choices=types, default="f16", help="type of the key cache (default: f16)")
-    add("-ctv", "--cache-type-v", choices=types, default="f16", help="type of the value cache (default: f16)")
+    add_cache_types(add)
     add("--cpu", metavar="LEVEL", help="kernel level to use (default: the best this machine has)")
     add = parser.add_argument_group("general").add_argument
     add("-q", "--quiet", action="store_true", help="no progress on stderr")

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from ..model import DEFAULT_N_CTX, Model, default_model_path
 from .common import EXIT_ERROR, EXIT_OK, ArgumentParser, emit
+from .options import add_cache_types
 
 _EPILOG = """\
 examples:
@@ -35,9 +36,7 @@ def main(argv: Sequence[str]) -> int:
     add("-b", "--batch-size", type=int, default=512, metavar="N", help="most tokens in one step (default: 512)")
     add("-t", "--threads", type=int, default=0, metavar="N", help="threads (default: one per fast core)")
     add("--slots", type=int, default=1, metavar="N", help="sequences held at once (default: 1)")
-    types = ("f16", "f32")
-    add("-ctk", "--cache-type-k", choices=types, default="f16", help="type of the key cache (default: f16)")
-    add("-ctv", "--cache-type-v", choices=types, default="f16", help="type of the value cache (default: f16)")
+    add_cache_types(add)
     add("--json", action="store_true", help="print one JSON line, sizes in bytes")
     add("-h", "--help", action="help", help="print this and exit")
     args = parser.parse(argv)

@@ -35,7 +35,7 @@ def _main(argv: Sequence[str]) -> int:
         n_ctx=args.ctx_size,
         n_threads=args.threads,
         n_batch=args.batch_size,
-        n_outputs=1,
+        n_outputs=1 + args.lookup,
         deterministic=args.deterministic,
         cache_type=(args.cache_type_k, args.cache_type_v),
     ) as model:

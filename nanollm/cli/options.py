@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import _core
+from ..generation import MAX_LOOKUP
 from ..model import DEFAULT_N_CTX
 from .common import ArgumentParser, UsageError, clean_text
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from ..generation import GenerationOptions
 
 _DESCRIPTION = "Continues a text, or holds a conversation, with a small language model in a GGUF file."
+
+CACHE_TYPES = ("f32", "f16", "q8_0", "q4_0")
+"""What a KV cache can be made of."""
 
 _EPILOG = """\
 examples:
@@ -41,6 +45,18 @@ def build_parser() -> ArgumentParser:
     _add_conversation(parser)
     _add_sampling(parser, sampling)
     return parser
+
+
+def add_cache_types(add: Callable[..., Any]) -> None:
+    """`-ctk` and `-ctv`, through a group's `add_argument`."""
+    for flag, name, what in (("-ctk", "--cache-type-k", "key"), ("-ctv", "--cache-type-v", "value")):
+        add(
+            *(flag, name),
+            type=str.lower,
+            choices=CACHE_TYPES,
+            default="f16",
+            help=f"type of the {what} cache: {', '.join(CACHE_TYPES)} (default: f16)",
+        )
 
 
 def _add_general(parser: ArgumentParser) -> None:
@@ -68,10 +84,15 @@ def _add_model(parser: ArgumentParser) -> None:
         help="most prompt tokens evaluated in one step (default: 512)",
     )
     add("-t", "--threads", type=int_in(0), default=0, metavar="N", help="threads (default: one per fast core)")
-    types = ("f16", "f32")
-    add("-ctk", "--cache-type-k", choices=types, default="f16", help="type of the key cache (default: f16)")
-    add("-ctv", "--cache-type-v", choices=types, default="f16", help="type of the value cache (default: f16)")
+    add_cache_types(add)
     add("--cpu", metavar="LEVEL", help="kernel level to use (default: the best this machine has)")
+    add(
+        "--lookup",
+        type=int_in(0, MAX_LOOKUP),
+        default=0,
+        metavar="N",
+        help="try out up to N tokens a step where the text repeats itself: the same text, sooner (default: 0, off)",
+    )
     add(
         "--deterministic",
         action="store_true",
@@ -198,6 +219,7 @@ def generation_options(args: argparse.Namespace) -> GenerationOptions:
         "stop": [text_of(args, text) for text in args.reverse_prompt],
         "seed": None if args.seed < 0 else args.seed,
         "logit_bias": dict(args.logit_bias),
+        "lookup": args.lookup,
     }
     given: Any = {name: value for name in SAMPLER_FIELDS if (value := getattr(args, name)) is not None}
     return options | given  # type: ignore[no-any-return]

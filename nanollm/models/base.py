@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from nanollm.errors import ArgumentError, FormatError, NotFoundError, UnsupportedError
 from nanollm.graph import Graph, Tensor
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = [
     "Architecture",
@@ -28,10 +28,11 @@ __all__ = [
 ]
 
 C = TypeVar("C")
-Array = npt.NDArray[Any]
+# Strings: defining a model does not import NumPy, converting one does.
+Array: TypeAlias = "npt.NDArray[Any]"
 
 # What metadata may hold; Python's int becomes GGUF's u32, float f32.
-Value = bool | int | float | str | list[str] | Array
+Value: TypeAlias = "bool | int | float | str | list[str] | Array"
 
 _MISSING: Any = object()
 
@@ -96,7 +97,7 @@ class Record:
     def expect(self, key: str, *values: object) -> None:
         """Refuses a key that is present with a value other than ``values``: a variant that is not offered."""
         value = self.get(key)
-        if value is not None and (isinstance(value, np.ndarray) or value not in values):
+        if value is not None and (not isinstance(value, (int, float, str, list, dict)) or value not in values):
             wanted = " or ".join(_show(v) for v in values)
             raise UnsupportedError(f"{self.where(key)}: found {_show(value)}, only {wanted} is supported")
 
@@ -203,5 +204,7 @@ def halves_to_pairs(rows: Array, n_head: int) -> Array:
 
     Hugging Face keeps (i, i + n/2) together, GGUF's ``llama`` (2i, 2i + 1). rows: (n_head * head_dim, ...).
     """
+    import numpy as np
+
     heads = rows.reshape(n_head, 2, rows.shape[0] // n_head // 2, *rows.shape[1:])
     return np.ascontiguousarray(heads.swapaxes(1, 2)).reshape(rows.shape)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-import numpy as np
-
 from nanollm.errors import UnsupportedError
 from nanollm.graph import Rope
 from nanollm.models.base import Array, Record, Value
@@ -112,6 +110,8 @@ def factors_from_config(config: Record, head_dim: int) -> dict[str, Array]:
     kind, s = _section(config)
     if kind != "llama3":
         return {}
+    import numpy as np
+
     factor = s.number("factor", 1.0, 1e6)
     low, high = s.number("low_freq_factor", 1e-6), s.number("high_freq_factor", 1e-6)
     n_ctx_orig = s.integer("original_max_position_embeddings", 1)

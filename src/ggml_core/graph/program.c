@@ -16,7 +16,7 @@
 
 #include <string.h>
 
-enum { PROGRAM_VERSION = 1, RECORD_WEIGHT = 0, RECORD_INPUT = 1, RECORD_CACHE = 2, RECORD_OP = 3 };
+enum { RECORD_WEIGHT = 0, RECORD_INPUT = 1, RECORD_CACHE = 2, RECORD_OP = 3 };
 
 static const char magic[4] = {'N', 'N', 'P', 'G'};
 
@@ -104,7 +104,7 @@ nano_status nano_graph_save(const nano_graph *graph, void *buffer, size_t capaci
     }
     sink s = {buffer, capacity, 0};
     put_bytes(&s, magic, sizeof magic);
-    put_uint(&s, PROGRAM_VERSION);
+    put_uint(&s, NANO_PROGRAM_VERSION);
     put_uint(&s, (uint64_t)graph->n_tensors);
     for (int32_t i = 0; i < graph->n_tensors; i++) {
         put_record(&s, &graph->tensors[i]);
@@ -192,7 +192,7 @@ static nano_status load_op(reader *r, nano_graph *graph, int32_t *out) {
     NANO_TRY(get_uint(r, INT32_MAX, &number));
     const nano_op_info *info = nano_op_by_number((int64_t)number);
     if (info == NULL) {
-        return nano_fail(r->err, NANO_ERR_UNSUPPORTED, "program: op number %llu is unknown to this version",
+        return nano_fail(r->err, NANO_ERR_UNSUPPORTED, "program: op number %llu is unknown to this build",
                          (unsigned long long)number);
     }
     NANO_TRY(get_uint(r, NANO_MAX_SRC, &n_src));
@@ -232,17 +232,26 @@ static nano_status load_record(reader *r, nano_graph *graph, int32_t *out) {
     }
 }
 
-static nano_status load(reader *r, nano_graph *graph) {
+static nano_status load_version(reader *r, uint64_t *version) {
     char found[4];
-    uint64_t version = 0, n = 0, output = 0;
     NANO_TRY(get_bytes(r, found, sizeof found));
     if (memcmp(found, magic, sizeof magic) != 0) {
         return nano_fail(r->err, NANO_ERR_FORMAT, "program: does not start with NNPG");
     }
-    NANO_TRY(get_uint(r, UINT64_MAX, &version));
-    if (version != PROGRAM_VERSION) {
-        return nano_fail(r->err, NANO_ERR_UNSUPPORTED, "program: version %llu, this build reads version %d",
-                         (unsigned long long)version, (int)PROGRAM_VERSION);
+    return get_uint(r, UINT64_MAX, version);
+}
+
+nano_status nano_program_version(const void *data, size_t size, uint64_t *version, nano_error *err) {
+    reader r = {data, size, 0, err};
+    return load_version(&r, version);
+}
+
+static nano_status load(reader *r, nano_graph *graph) {
+    uint64_t version = 0, n = 0, output = 0;
+    NANO_TRY(load_version(r, &version));
+    if (version != NANO_PROGRAM_VERSION) {
+        return nano_fail(r->err, NANO_ERR_UNSUPPORTED, "program: needs program version %llu, this build has %d",
+                         (unsigned long long)version, NANO_PROGRAM_VERSION);
     }
     NANO_TRY(get_uint(r, NANO_MAX_TENSORS, &n));
     for (uint64_t i = 0; i < n; i++) {

@@ -304,12 +304,17 @@ NANO_API nano_status nano_graph_shape(const nano_graph *graph, int32_t tensor, i
 /* Serialises to `buffer` when it is not NULL and `capacity` suffices; *size gets the bytes needed either way. */
 NANO_API nano_status nano_graph_save(const nano_graph *graph, void *buffer, size_t capacity, size_t *size,
                                      nano_error *err);
-/* Rebuilds a graph from untrusted bytes, every node going through the same checks as when it was built. */
+/* Rebuilds a graph from untrusted bytes, every node going through the same checks as when it was built.
+ * NANO_ERR_UNSUPPORTED for a program of another version than this build's, and for an op it does not know. */
 NANO_API nano_status nano_graph_load(const void *data, size_t size, nano_graph **out, nano_error *err);
+/* The program version that this build writes and reads, and the one that a program needs. */
+enum { NANO_PROGRAM_VERSION = 1 };
+NANO_API nano_status nano_program_version(const void *data, size_t size, uint64_t *version, nano_error *err);
 
 /* ------------------------------------------------------------ model, plan */
 
-/* A file and a program bound together. Borrows `gguf`, which must outlive it; shareable between threads. */
+/* A file and a program bound together. Borrows `gguf`, which must outlive it; shareable between threads. A program
+ * travels in a file's key nanollm.program, an array of uint8, or in that of a file beside it. */
 typedef struct nano_model nano_model;
 
 NANO_API nano_status nano_model_create(const nano_gguf *gguf, const void *program, size_t size, nano_model **out,

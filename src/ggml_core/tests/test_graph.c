@@ -111,6 +111,49 @@ static void test_round_trip(void) {
     nano_graph_free(g);
 }
 
+static void test_version(const tiny_model *m) {
+    uint8_t bytes[sizeof m->program];
+    uint64_t version = 0;
+    nano_graph *g = NULL;
+    nano_model *model = NULL;
+    CHECK_OK(nano_program_version(m->program, m->program_size, &version, &check_error));
+    CHECK(version == NANO_PROGRAM_VERSION);
+    memcpy(bytes, m->program, m->program_size);
+    bytes[4] = 42; /* after the four letters */
+    CHECK_OK(nano_program_version(bytes, m->program_size, &version, &check_error));
+    CHECK(version == 42);
+    CHECK_FAILS(NANO_ERR_UNSUPPORTED, "needs program version 42, this build has 1",
+                nano_graph_load(bytes, m->program_size, &g, &check_error));
+    CHECK_FAILS(NANO_ERR_UNSUPPORTED, m->path, nano_model_create(m->gguf, bytes, 64, &model, &check_error));
+    CHECK_FAILS(NANO_ERR_FORMAT, "NNPG", nano_program_version("GGUF1", 5, &version, &check_error));
+    CHECK_FAILS(NANO_ERR_FORMAT, "ends too early", nano_program_version("NNPG", 4, &version, &check_error));
+}
+
+/* A fault of the program that is in the file itself is told with the key. */
+static void test_program_in_file(const tiny_model *m) {
+    char path[] = "/tmp/nano_program_XXXXXX";
+    int fd = mkstemp(path);
+    CHECK(fd >= 0);
+    close(fd);
+    nano_gguf_writer *w = NULL;
+    CHECK_OK(nano_gguf_writer_open(path, &w, &check_error));
+    CHECK_OK(nano_gguf_writer_set(w, "nanollm.program", NANO_GGUF_UINT8, true, m->program, m->program_size / 2,
+                                  &check_error));
+    CHECK_OK(nano_gguf_writer_finish(w, &check_error));
+    nano_gguf_writer_free(w);
+    nano_gguf *gguf = NULL;
+    nano_model *model = NULL;
+    char expected[128];
+    snprintf(expected, sizeof expected, "%s: nanollm.program: program: ends too early", path);
+    CHECK_OK(nano_gguf_open(path, &gguf, &check_error));
+    const nano_gguf_value *program = nano_gguf_find(gguf, "nanollm.program");
+    CHECK(program != NULL);
+    CHECK_FAILS(NANO_ERR_FORMAT, expected,
+                nano_model_create(gguf, program->data, program->n_bytes, &model, &check_error));
+    nano_gguf_free(gguf);
+    (void)remove(path);
+}
+
 /* Every truncation fails; a changed byte fails or gives a graph that plans and runs within its limits. */
 static void test_damage(const tiny_model *m) {
     uint8_t bytes[sizeof m->program];
@@ -284,7 +327,9 @@ int main(void) {
         if (i == 0) {
             test_fit(&m);
             test_position_table(&m);
-            test_damage(&m);
+            test_version(&m);
+    test_program_in_file(&m);
+    test_damage(&m);
         }
         tiny_model_close(&m);
     }
