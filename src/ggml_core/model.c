@@ -64,6 +64,13 @@ static void measure_tables(nano_model *model) {
     }
 }
 
+/* A program's fault, with where it is. */
+static nano_status blame(const nano_gguf *gguf, const void *program, const nano_error *why, nano_error *err) {
+    const nano_gguf_value *own = nano_gguf_find(gguf, "nanollm.program");
+    return nano_fail(err, why->status, "%s: %s%s", nano_gguf_path(gguf),
+                     own != NULL && own->data == program ? "nanollm.program: " : "", why->message);
+}
+
 nano_status nano_model_create(const nano_gguf *gguf, const void *program, size_t size, nano_model **out,
                               nano_error *err) {
     nano_model *model = calloc(1, sizeof *model);
@@ -72,8 +79,11 @@ nano_status nano_model_create(const nano_gguf *gguf, const void *program, size_t
     }
     model->gguf = gguf;
     model->program_hash = nano_hash(NANO_HASH_START, program, size);
-    nano_status status = nano_graph_load(program, size, &model->graph, err);
-    if (status == NANO_OK) {
+    nano_error why = {NANO_OK, ""};
+    nano_status status = nano_graph_load(program, size, &model->graph, &why);
+    if (status != NANO_OK) {
+        (void)blame(gguf, program, &why, err);
+    } else {
         model->weights = calloc((size_t)model->graph->n_tensors, sizeof *model->weights);
         if (model->weights == NULL) {
             status = nano_fail(err, NANO_ERR_MEMORY, "model: out of memory");

@@ -328,8 +328,8 @@ int main(void) {
             test_fit(&m);
             test_position_table(&m);
             test_version(&m);
-    test_program_in_file(&m);
-    test_damage(&m);
+            test_program_in_file(&m);
+            test_damage(&m);
         }
         tiny_model_close(&m);
     }

@@ -13,7 +13,7 @@
 
 typedef enum piece { OPEN, SYSTEM_OPEN, SYSTEM_CLOSE, ANSWER, NEXT, N_PIECES } piece;
 
-enum { MAX_PIECE = 1 << 16 }; /* bytes; real ones have a hundred */
+enum { MAX_PIECE = 1 << 15 }; /* bytes; real ones have a hundred */
 
 static const char *const keys[N_PIECES] = {"nanollm.chat.open", "nanollm.chat.system_open", "nanollm.chat.system_close",
                                            "nanollm.chat.answer", "nanollm.chat.next"};
