@@ -85,6 +85,7 @@ nano_status nano_session_create(const nano_plan *plan, nano_session **out, nano_
         }
     }
     s->step = (nano_step){.kernels = nano_kernels_current(),
+                          .wide = plan->wide && nano_kernels_current()->wide_linear != NULL,
                           .n_ctx = plan->limits.n_ctx,
                           .n_threads = plan->limits.n_threads,
                           .positions = s->positions,

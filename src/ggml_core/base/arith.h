@@ -48,6 +48,7 @@ static inline bool nano_align_u64(uint64_t a, uint64_t align, uint64_t *out) {
 }
 
 static inline int64_t nano_min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline uint64_t nano_max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }
 static inline int64_t nano_max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 #endif

@@ -21,6 +21,9 @@ static const level levels[] = {
     {"avx512", NANO_CPU_AVX512F | NANO_CPU_AVX512BW | NANO_CPU_AVX512DQ | NANO_CPU_AVX512VL | NANO_CPU_AVX512VNNI,
      nano_kernels_init_avx512},
 #endif
+#if defined(NANO_HAVE_AMX)
+    {"amx", NANO_CPU_AVX512BF16 | NANO_CPU_AMX_BF16, nano_kernels_init_amx},
+#endif
 #if defined(NANO_HAVE_NEON)
     {"neon", NANO_CPU_NEON, nano_kernels_init_neon},
 #endif

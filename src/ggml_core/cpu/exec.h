@@ -9,6 +9,7 @@
 /* One step, as every thread sees it. */
 typedef struct nano_step {
     const nano_kernels *kernels;
+    bool wide; /* long steps go through the wide kernels */
     int32_t n_ctx;
     int32_t n_threads;
     int32_t n_tokens;         /* T */
@@ -33,6 +34,9 @@ static inline float *nano_out_row(const nano_node *node, int64_t row) {
 }
 /* A weight vector's data; NULL when the source is absent. */
 static inline const float *nano_vector(const nano_operand *o) { return (const float *)(const void *)o->data; }
+
+/* Do linears over so many rows read groups of columns for the wide kernels? */
+static inline bool nano_step_is_wide(const nano_step *step, int64_t rows) { return step->wide && rows >= NANO_WIDE_MIN; }
 
 /* An op's work comes in units that may run in any order on any thread; which unit runs where never changes a bit of
  * the result. units: how many this step has. forward: runs units first ... last - 1. */

@@ -1,3 +1,7 @@
+#if !defined(_GNU_SOURCE)
+#  define _GNU_SOURCE 1 /* syscall */
+#endif
+
 #include "cpu/features.h"
 
 #include <stdbool.h>
@@ -6,6 +10,10 @@ static uint32_t when(bool condition, uint32_t bit) { return condition ? bit : 0;
 
 #if defined(__x86_64__) || defined(__i386__)
 #  include <cpuid.h>
+#  if defined(__linux__)
+#    include <sys/syscall.h>
+#    include <unistd.h>
+#  endif
 
 /* XCR0, which registers the operating system saves. Only after CPUID has said that OSXSAVE is set. As bytes,
  * for assemblers and compiler flags that do not know xgetbv. */
@@ -14,6 +22,24 @@ static uint32_t saved_registers(void) {
     uint32_t high = 0;
     __asm__ __volatile__(".byte 0x0f, 0x01, 0xd0" : "=a"(low), "=d"(high) : "c"(0));
     return low;
+}
+
+/* Tiles: CPUID says that they and their bf16 products are there, XCR0 that they are saved, and Linux wants to be asked once a
+ * process (arch_prctl ARCH_REQ_XCOMP_PERM, Documentation/arch/x86/xstate.rst). */
+static bool may_use_tiles(uint32_t saved, unsigned leaf_7_edx) {
+#  if defined(NANO_TILES_EMULATED)
+    (void)saved;
+    (void)leaf_7_edx;
+    return true;
+#  elif defined(__linux__) && defined(__x86_64__)
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18, SAVED_TILES = 3 << 17, TILE_AND_BF16 = 1 << 24 | 1 << 22 };
+    return (saved & SAVED_TILES) == SAVED_TILES && (leaf_7_edx & TILE_AND_BF16) == TILE_AND_BF16 &&
+           syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#  else
+    (void)saved;
+    (void)leaf_7_edx;
+    return false;
+#  endif
 }
 
 /* Bit numbers: Intel's Software Developer's Manual, volume 2, CPUID; volume 1, 13.3 for XCR0. */
@@ -33,9 +59,15 @@ uint32_t nano_cpu_features(void) {
         return found;
     }
     __cpuid_count(7, 0, a, b, c, d);
+    unsigned more = 0, unused[3];
+    if (a >= 1) {
+        __cpuid_count(7, 1, more, unused[0], unused[1], unused[2]);
+    }
     return found | when(ymm && (b >> 5 & 1) != 0, NANO_CPU_AVX2) | when(zmm && (b >> 16 & 1) != 0, NANO_CPU_AVX512F) |
            when(zmm && (b >> 17 & 1) != 0, NANO_CPU_AVX512DQ) | when(zmm && (b >> 30 & 1) != 0, NANO_CPU_AVX512BW) |
-           when(zmm && (b >> 31 & 1) != 0, NANO_CPU_AVX512VL) | when(zmm && (c >> 11 & 1) != 0, NANO_CPU_AVX512VNNI);
+           when(zmm && (b >> 31 & 1) != 0, NANO_CPU_AVX512VL) | when(zmm && (c >> 11 & 1) != 0, NANO_CPU_AVX512VNNI) |
+           when(zmm && (more >> 5 & 1) != 0, NANO_CPU_AVX512BF16) |
+           when(zmm && may_use_tiles(saved, d), NANO_CPU_AMX_BF16);
 }
 
 #elif defined(__linux__) && (defined(__aarch64__) || defined(__arm__))

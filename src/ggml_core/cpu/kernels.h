@@ -81,26 +81,14 @@ typedef void nano_weigh_fn(const nano_weigh_args *args);
 
 /* linear over many columns on a matrix unit: weights and activations rounded to bfloat16 (nearest even), sums in f32. An
  * output's order of addition is its own, not that of the type's other kernel; it depends on n alone.
- * x: groups of NANO_WIDE_GROUP columns, nano_wide_group_bytes(n) each, the last filled up with zeros: 2 i and 2 i + 1 of
- * every column of the group, then 2 i + 2 and 2 i + 3 of every column ... The rest as in nano_linear_args; n is a
- * multiple of 32, `type` one whose activation format is A8. */
+ * args->x: groups of NANO_WIDE_GROUP columns on a cache line, nano_wide_group_bytes(n) each, the last filled up with
+ * zeros: elements 2 i and 2 i + 1 of every column of the group, then 2 i + 2 and 2 i + 3 of every column ... x_stride is
+ * not read. n is a multiple of 32, `type` one whose activation format is A8. */
 enum { NANO_WIDE_GROUP = 16 };
 
 static inline size_t nano_wide_group_bytes(int64_t n) { return (size_t)n * 2 * NANO_WIDE_GROUP; }
 
-typedef struct nano_wide_args {
-    nano_type type;
-    int64_t n;
-    const void *w;
-    size_t w_stride;
-    int64_t n_rows;
-    const void *x; /* on a cache line */
-    int64_t n_cols;
-    float *y;
-    int64_t y_stride;
-} nano_wide_args;
-
-typedef void nano_wide_linear_fn(const nano_wide_args *args);
+typedef void nano_wide_linear_fn(nano_type type, const nano_linear_args *args);
 /* Makes a group from n_cols (1 ... NANO_WIDE_GROUP) rows of n f32, x_stride elements apart. */
 typedef void nano_wide_pack_fn(const float *x, int64_t x_stride, int64_t n_cols, void *out, int64_t n);
 
@@ -111,6 +99,8 @@ typedef struct nano_kernels {
 #define NANO_KERNEL(name, fn) fn *name;
 #include "cpu/kernels.inc"
 #undef NANO_KERNEL
+    nano_wide_linear_fn *wide_linear; /* NULL, both, where the level has no matrix unit */
+    nano_wide_pack_fn *wide_pack;
 } nano_kernels;
 
 /* The linear kernel for weights of `type`; NULL when the type cannot be computed with. */
@@ -125,7 +115,7 @@ const nano_kernels *nano_kernels_at(const char *level);
 /* The table of the level now chosen (nano_cpu_set_level, NANOLLM_CPU, else the best). Never NULL. A level in
  * NANOLLM_CPU that this machine lacks is passed over here; nano_cpu_set_level(NULL) reports it. */
 const nano_kernels *nano_kernels_current(void);
-
-#endif
 /* The level of a table that the two functions above gave. */
 const char *nano_kernels_name(const nano_kernels *k);
+
+#endif

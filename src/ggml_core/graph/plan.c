@@ -107,6 +107,9 @@ static int32_t quantised(planner *p, int32_t x, nano_type format) {
     v->rows = nano_tensor_rows_dim(&p->graph->tensors[x]);
     /* Rows start on cache lines, so that kernels may load them in whole vectors. */
     (void)nano_align_u64((uint64_t)(n / traits->block_size) * traits->block_bytes, NANO_CACHE_LINE, &v->row_bytes);
+    if (p->plan->wide) { /* a long step writes groups of columns instead */
+        v->row_bytes = nano_max_u64(v->row_bytes, nano_wide_group_bytes(n) / NANO_WIDE_GROUP);
+    }
     v->first = v->last = -1;
     lowered *node = &p->nodes[p->n_nodes++];
     *node = (lowered){.op = NANO_OP_QUANTIZE, .tensor = -1, .out = p->n_values, .src = {x, -1, -1, -1}};
@@ -260,8 +263,11 @@ static void give(free_list *list, uint64_t offset, uint64_t size) {
 }
 
 static bool value_bytes(const planner *p, int32_t v, uint64_t *bytes) {
-    return nano_mul_u64(p->values[v].row_bytes, (uint64_t)rows_limit(p, p->values[v].rows), bytes) &&
-           nano_align_u64(*bytes, NANO_CACHE_LINE, bytes);
+    uint64_t rows = (uint64_t)rows_limit(p, p->values[v].rows);
+    if (p->plan->wide && p->values[v].type == NANO_TYPE_A8) {
+        (void)nano_align_u64(rows, NANO_WIDE_GROUP, &rows);
+    }
+    return nano_mul_u64(p->values[v].row_bytes, rows, bytes) && nano_align_u64(*bytes, NANO_CACHE_LINE, bytes);
 }
 
 /* Places every arena value: a walk over the stages that takes room for what a stage makes and gives back what it was
@@ -494,6 +500,8 @@ nano_status nano_plan_create(const nano_model *model, const nano_limits *limits,
     } else {
         plan->model = model;
         plan->limits = resolved;
+        plan->wide =
+            !resolved.deterministic && resolved.n_batch >= NANO_WIDE_MIN && nano_kernels_current()->wide_linear != NULL;
         planner p = {.model = model, .graph = model->graph, .plan = plan, .err = err, .values = values, .nodes = nodes};
         status = run_planner(&p, work, pieces);
     }

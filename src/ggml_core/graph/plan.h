@@ -68,8 +68,13 @@ typedef struct nano_layout {
     uint64_t scratch_stride; /* a thread's working space */
 } nano_layout;
 
+/* In steps of at least so many rows, and where the level has them, linears over quantised activations go through the wide
+ * kernels. Shorter ones, drafts of a prompt lookup among them, add up in the order of decoding. */
+enum { NANO_WIDE_MIN = 32 };
+
 struct nano_plan {
     const nano_model *model;
+    bool wide; /* room for that: not where the limits ask for the same bits whatever the step */
     nano_limits limits;
     nano_memory memory;
     nano_layout layout;

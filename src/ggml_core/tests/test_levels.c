@@ -56,6 +56,7 @@ static void test_features(void) {
     const uint32_t found = nano_cpu_features();
     CHECK(nano_kernels_at("avx2") == NULL || (found & NANO_CPU_FMA) != 0);
     CHECK(nano_kernels_at("avx512") == NULL || nano_kernels_at("avx2") != NULL);
+    CHECK(nano_kernels_at("amx") == NULL || nano_kernels_at("avx512") != NULL);
     CHECK(nano_kernels_at("dotprod") == NULL || nano_kernels_at("neon") != NULL);
     CHECK(found == nano_cpu_features());
 }
@@ -68,7 +69,7 @@ static void test_lookup(void) {
     }
     CHECK(nano_kernels_quantize(k, NANO_TYPE_A8) == k->quantize_a8 && nano_kernels_quantize(k, NANO_TYPE_F32) == NULL);
     CHECK(nano_kernels_weigh(k, NANO_TYPE_F16) == k->weigh_f16 && nano_kernels_weigh(k, NANO_TYPE_F32) == k->weigh_f32);
-    CHECK(nano_kernels_weigh(k, NANO_TYPE_Q8_0) == NULL);
+    CHECK(nano_kernels_weigh(k, NANO_TYPE_Q4_1) == NULL);
 }
 
 static void test_forced(const char *expected) {

@@ -15,9 +15,13 @@
 #include "cpu/kernels.inc"
 #undef NANO_KERNEL
 
+nano_wide_linear_fn nano_wide_linear_amx;
+nano_wide_pack_fn nano_wide_pack_amx;
+
 void nano_kernels_init_ref(nano_kernels *k);
 void nano_kernels_init_avx2(nano_kernels *k);
 void nano_kernels_init_avx512(nano_kernels *k);
+void nano_kernels_init_amx(nano_kernels *k);
 void nano_kernels_init_neon(nano_kernels *k);
 void nano_kernels_init_dotprod(nano_kernels *k);
 void nano_kernels_init_i8mm(nano_kernels *k);

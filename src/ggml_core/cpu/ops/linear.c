@@ -35,6 +35,7 @@ void nano_forward_linear(const nano_step *step, const nano_node *node, int64_t f
     int64_t block = nano_max_i64(BLOCK_WEIGHT_BYTES / (int64_t)w->row_bytes / UNIT_ROWS, 1) * UNIT_ROWS;
     block = n_cols == 1 ? r_end - first * UNIT_ROWS : block;
     nano_linear_fn *kernel = nano_kernels_linear(step->kernels, w->type);
+    bool wide = x->type == NANO_TYPE_A8 && nano_step_is_wide(step, n_cols);
     bool plain = node->src[2].region == NANO_REGION_NONE && node->params.ints[0] == NANO_ACT_NONE;
     for (int64_t r0 = first * UNIT_ROWS; r0 < r_end; r0 += block) {
         int64_t n_rows = nano_min_i64(block, r_end - r0);
@@ -47,20 +48,38 @@ void nano_forward_linear(const nano_step *step, const nano_node *node, int64_t f
                                  .n_cols = n_cols,
                                  .y = nano_out_row(node, 0) + r0,
                                  .y_stride = (int64_t)(node->out.row_bytes / sizeof(float))};
-        kernel(&args);
+        if (wide) {
+            step->kernels->wide_linear(w->type, &args);
+        } else {
+            kernel(&args);
+        }
         if (!plain) {
             finish_rows(step, node, r0, n_rows, n_cols);
         }
     }
 }
 
-int64_t nano_units_quantize(const nano_step *step, const nano_node *node) { return nano_step_rows(step, &node->out); }
+/* A unit is a row, or a group of them for the wide kernels. */
+int64_t nano_units_quantize(const nano_step *step, const nano_node *node) {
+    int64_t rows = nano_step_rows(step, &node->out);
+    return nano_step_is_wide(step, rows) ? (rows + NANO_WIDE_GROUP - 1) / NANO_WIDE_GROUP : rows;
+}
 
 void nano_forward_quantize(const nano_step *step, const nano_node *node, int64_t first, int64_t last, int thread) {
     (void)thread;
+    const nano_operand *x = &node->src[0];
+    int64_t n = node->out.ne[0], rows = nano_step_rows(step, &node->out);
+    if (nano_step_is_wide(step, rows)) {
+        for (int64_t g = first; g < last; g++) {
+            step->kernels->wide_pack(nano_row(x, g * NANO_WIDE_GROUP), (int64_t)(x->row_bytes / sizeof(float)),
+                                     nano_min_i64(rows - g * NANO_WIDE_GROUP, NANO_WIDE_GROUP),
+                                     node->out_data + (size_t)g * nano_wide_group_bytes(n), n);
+        }
+        return;
+    }
     nano_convert_fn *convert = nano_kernels_quantize(step->kernels, node->out.type);
     for (int64_t i = first; i < last; i++) {
-        convert(nano_row(&node->src[0], i), node->out_data + (size_t)i * node->out.row_bytes, node->out.ne[0]);
+        convert(nano_row(x, i), node->out_data + (size_t)i * node->out.row_bytes, n);
     }
 }
 

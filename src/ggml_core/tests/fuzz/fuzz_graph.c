@@ -602,6 +602,7 @@ static nano_limits draw_limits(input *in, const nano_model *model) {
     l.n_outputs = 1 + (int32_t)(draw(in) % 16);
     l.n_threads = 1 + (int32_t)(draw(in) % 3);
     l.importance = draw(in) % 4 == 0;
+    l.deterministic = true;
     l.type_k = cache_types[draw(in) % 4];
     l.type_v = cache_types[draw(in) % 4];
     return l;

@@ -59,4 +59,6 @@ void nano_kernels_init_ref(nano_kernels *k) {
 #define NANO_KERNEL(name, fn) k->name = nano_##name##_ref;
 #include "cpu/kernels.inc"
 #undef NANO_KERNEL
+    k->wide_linear = NULL;
+    k->wide_pack = NULL;
 }
