@@ -34,11 +34,16 @@ set(CMAKE_C_ARCHIVE_CREATE "${NANOLLM_ZIG} ar qc <TARGET> <OBJECTS>")
 set(CMAKE_C_ARCHIVE_APPEND "${NANOLLM_ZIG} ar q <TARGET> <OBJECTS>")
 set(CMAKE_C_ARCHIVE_FINISH "${NANOLLM_ZIG} ranlib <TARGET>")
 
-# Zig adds debug information unless told to strip.
+# Checks compile and do not link: linking makes zig build libc anew for every new set of flags.
+set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+
+# Zig adds debug information unless told to strip. Tables for unwinding and functions nobody calls are a tenth of a
+# static program.
+set(CMAKE_C_FLAGS_INIT "-ffunction-sections -fdata-sections -fno-unwind-tables -fno-asynchronous-unwind-tables")
 set(CMAKE_C_FLAGS_RELEASE_INIT "-O2 -DNDEBUG")
-set(CMAKE_EXE_LINKER_FLAGS_INIT "-s")
+set(CMAKE_EXE_LINKER_FLAGS_INIT "-s -Wl,--gc-sections")
 if(NANOLLM_ZIG_TARGET MATCHES "musl")
-    set(CMAKE_EXE_LINKER_FLAGS_INIT "-s -static")
+    set(CMAKE_EXE_LINKER_FLAGS_INIT "-s -static -Wl,--gc-sections")
 endif()
 
 # Programs of other processors run under qemu (package qemu-user-static); dynamic ones with Debian's cross libraries.

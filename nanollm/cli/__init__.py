@@ -11,6 +11,7 @@ from .common import EXIT_OK, ArgumentParser, UsageError, run
 
 # Name: what --help says of it. The module of that name holds main(argv) -> exit code.
 _COMMANDS = {
+    "adb": "models on a phone or a watch: push them, run them there",
     "bench": "measure the speed of prompts and of decoding",
     "compare": "tell size, quality and speed of several files of one model",
     "convert": "write a model of another format as GGUF",
