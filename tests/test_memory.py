@@ -60,3 +60,25 @@ def test_the_plan_predicts_allocation_and_peak(model_100m: Path) -> None:
     assert found["allocated"] == plan["allocated"]
     assert plan["total"] == plan["weights"] + plan["allocated"]
     assert abs(found["peak"] - plan["total"]) <= max(1 << 20, 0.02 * plan["total"]), found
+
+
+OPEN = """
+import re, sys, nanollm
+def resident():
+    with open("/proc/self/status") as f:
+        return int(re.search(r"^VmRSS:\\s+(\\d+) kB", f.read(), re.M).group(1)) * 1024
+before = resident()
+model = nanollm.Model(sys.argv[1], n_ctx=512)
+print(resident() - before, model.memory.weights)
+"""
+
+
+@pytest.mark.skipif(not os.access("/proc/self/status", os.R_OK), reason="this system does not tell")
+def test_opening_touches_no_weight(model_100m: Path) -> None:
+    """What a file's size does not add to: time and memory until the first step."""
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", OPEN, str(model_100m)], capture_output=True, text=True, timeout=300, check=True
+    )
+    grown, weights = map(int, run.stdout.split())
+    assert weights > 90e6
+    assert grown < weights / 5

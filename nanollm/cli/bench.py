@@ -143,6 +143,8 @@ class Result:
     model_n_params: int
     n_batch: int
     n_threads: int
+    n_threads_batch: int
+    poll: int
     type_k: str
     type_v: str
     deterministic: bool
@@ -172,6 +174,8 @@ class Result:
             model_n_params=file.n_params,
             n_batch=runner.asked.n_batch,
             n_threads=limits.n_threads,
+            n_threads_batch=limits.n_threads_batch,
+            poll=limits.poll,
             type_k=limits.type_k.lower(),
             type_v=limits.type_v.lower(),
             deterministic=limits.deterministic,
@@ -262,6 +266,8 @@ def _parser() -> ArgumentParser:
     add = parser.add_argument_group("model").add_argument
     add("-b", "--batch-size", **_list("most tokens in one step", "512", 1))
     add("-t", "--threads", **_list("threads; 0: one per fast core", "0", 0))
+    add("-tb", "--threads-batch", **_list("threads of prompts; 0: those of -t", "0", 0))
+    add("--poll", **_list("how idle threads wait, 0 asleep to 100 awake", "50", 0, 100))
     for flag, name, what in (("-ctk", "--cache-type-k", "key"), ("-ctv", "--cache-type-v", "value")):
         add(flag, name, action="append", type=_names(CACHE_TYPES), metavar="LIST", help=f"types of the {what} cache: "
             f"{', '.join(CACHE_TYPES)} (default: f16)")  # fmt: skip
@@ -332,13 +338,17 @@ def _limits(args: argparse.Namespace) -> Iterator[Limits]:
         _given(args.cache_type_k, "f16"),
         _given(args.cache_type_v, "f16"),
         _given(args.threads, 0),
+        _given(args.threads_batch, 0),
+        _given(args.poll, 50),
         _given(args.deterministic, 0),
     )
-    for n_batch, type_k, type_v, n_threads, deterministic in product(*lists):
+    for n_batch, type_k, type_v, n_threads, n_threads_batch, poll, deterministic in product(*lists):
         yield replace(
             _core.limits_default(),
             n_batch=n_batch,
             n_threads=n_threads,
+            n_threads_batch=n_threads_batch,
+            poll=poll,
             type_k=type_k.upper(),
             type_v=type_v.upper(),
             deterministic=bool(deterministic),
@@ -375,6 +385,10 @@ class _Markdown:
         ]  # fmt: skip
         if differs("n_batch"):
             self._columns.append(("n_batch", 7, lambda r: str(r.n_batch)))
+        if differs("n_threads_batch"):
+            self._columns.append(("n_threads_batch", 15, lambda r: str(r.n_threads_batch)))
+        if differs("poll"):
+            self._columns.append(("poll", 4, lambda r: str(r.poll)))
         if differs("type_k"):
             self._columns.append(("type_k", 6, lambda r: r.type_k))
         if differs("type_v"):
@@ -383,7 +397,7 @@ class _Markdown:
             self._columns.append(("deterministic", 13, lambda r: str(int(r.deterministic))))
         self._columns += [
             ("test", 15, lambda r: str(Workload(r.n_prompt, r.n_gen, r.n_depth))),
-            ("t/s", 19, lambda r: f"{r.avg_ts:.2f} ± {r.stddev_ts:.2f}"),
+            ("t/s", 21, lambda r: f"{r.avg_ts:.2f} ± {r.stddev_ts:.2f}"),
         ]
 
     def start(self) -> None:

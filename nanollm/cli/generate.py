@@ -7,7 +7,6 @@ both read as one text. Everything else goes to stderr.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,6 +108,8 @@ def _continue(model: Model, args: argparse.Namespace, prompt: str) -> int:
             if not args.json:
                 emit(piece)
     if args.json:
+        import json
+
         finished = result_dict(model.path, generation, generation.text, generation.timings, model.memory)
         emit(json.dumps(finished, ensure_ascii=False) + "\n")
     else:
