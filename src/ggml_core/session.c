@@ -8,7 +8,7 @@
 struct nano_session {
     nano_plan plan; /* nodes and stages in this session's own memory */
     nano_pool *pool;
-    nano_atomic *counters;
+    nano_group *groups;
     nano_atomic cancel;
     nano_step step;
     int32_t *tokens;
@@ -53,6 +53,11 @@ static uint64_t region_start(const nano_layout *l, nano_region region) {
     }
 }
 
+static void run_step(void *arg, int thread, uint32_t run) {
+    nano_session *s = arg;
+    nano_exec(&s->plan, &s->step, s->pool, s->groups, &s->cancel, thread, run);
+}
+
 nano_status nano_session_create(const nano_plan *plan, nano_session **out, nano_error *err) {
     const nano_layout *l = &plan->layout;
     uint8_t *base = nano_pages_alloc((size_t)l->total);
@@ -65,7 +70,7 @@ nano_status nano_session_create(const nano_plan *plan, nano_session **out, nano_
     s->plan.stages = (int32_t *)(void *)(base + l->stages);
     memcpy(s->plan.nodes, plan->nodes, (size_t)plan->n_nodes * sizeof *plan->nodes);
     memcpy(s->plan.stages, plan->stages, ((size_t)plan->n_stages + 1) * sizeof *plan->stages);
-    s->counters = (nano_atomic *)(void *)(base + l->counters);
+    s->groups = (nano_group *)(void *)(base + l->groups);
     s->tokens = (int32_t *)(void *)(base + l->tokens);
     s->positions = (int32_t *)(void *)(base + l->positions);
     s->wanted = (int32_t *)(void *)(base + l->wanted);
@@ -87,13 +92,19 @@ nano_status nano_session_create(const nano_plan *plan, nano_session **out, nano_
     s->step = (nano_step){.kernels = nano_kernels_current(),
                           .wide = plan->wide && nano_kernels_current()->wide_linear != NULL,
                           .n_ctx = plan->limits.n_ctx,
-                          .n_threads = plan->limits.n_threads,
                           .positions = s->positions,
                           .slots = s->slots,
                           .tiles = s->tiles,
                           .scratch = base + l->scratch,
                           .scratch_stride = (size_t)l->scratch_stride};
-    nano_status status = nano_pool_start(base + l->pool, plan->limits.n_threads, &s->pool, err);
+    const nano_pool_options options = {
+        .n_threads = nano_limits_most_threads(&plan->limits),
+        .poll = plan->limits.poll,
+        .set = plan->placement.is_a_choice ? &plan->placement.set : NULL,
+        .fn = run_step,
+        .arg = s,
+    };
+    nano_status status = nano_pool_start(base + l->pool, &options, &s->pool, err);
     if (status != NANO_OK) {
         nano_pages_free(base, (size_t)l->total);
         return status;
@@ -170,11 +181,6 @@ static void make_tiles(nano_session *s, int32_t n_tokens) {
     s->step.n_tiles = n;
 }
 
-static void run_step(void *arg, int thread) {
-    nano_session *s = arg;
-    nano_exec(&s->plan, &s->step, s->pool, s->counters, &s->cancel, thread);
-}
-
 nano_status nano_session_eval(nano_session *session, int32_t n_tokens, const int32_t *tokens, const int32_t *slots,
                               const uint8_t *wanted, nano_error *err) {
     nano_session *s = session;
@@ -187,8 +193,9 @@ nano_status nano_session_eval(nano_session *session, int32_t n_tokens, const int
     }
     s->step.n_tokens = n_tokens;
     make_tiles(s, n_tokens);
-    memset(s->counters, 0, (size_t)s->plan.n_stages * sizeof *s->counters);
-    nano_pool_run(s->pool, run_step, s);
+    nano_exec_prepare(&s->plan, &s->step, s->groups, nano_pool_next_run(s->pool));
+    nano_pool_run(s->pool,
+                  n_tokens > s->plan.limits.n_slots ? s->plan.limits.n_threads_batch : s->plan.limits.n_threads);
     if (nano_atomic_exchange(&s->cancel, 0) != 0) {
         s->step.n_wanted = 0;
         return nano_fail(err, NANO_ERR_CANCELLED, "eval: cancelled");

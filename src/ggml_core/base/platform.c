@@ -204,8 +204,7 @@ void nano_temp_discard(nano_temp_file *f) {
 
 /* ------------------------------------------------------------------ system */
 
-/* Reads a small file's first bytes; false when it is not there. */
-static bool read_text(const char *path, char *buffer, size_t size) {
+bool nano_read_text(const char *path, char *buffer, size_t size) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         return false;
@@ -221,7 +220,7 @@ static bool read_text(const char *path, char *buffer, size_t size) {
 
 static bool read_u64(const char *path, uint64_t *out) {
     char text[64];
-    if (!read_text(path, text, sizeof text) || text[0] < '0' || text[0] > '9') {
+    if (!nano_read_text(path, text, sizeof text) || text[0] < '0' || text[0] > '9') {
         return false; /* "max" means no limit */
     }
     *out = strtoull(text, NULL, 10);
@@ -231,7 +230,7 @@ static bool read_u64(const char *path, uint64_t *out) {
 /* The number after `key` (as "VmHWM:") in a file of the system's; 0 when there is none. */
 static uint64_t number_after(const char *path, const char *key) {
     char text[8192];
-    if (!read_text(path, text, sizeof text)) {
+    if (!nano_read_text(path, text, sizeof text)) {
         return 0;
     }
     const char *at = strstr(text, key);
@@ -280,48 +279,28 @@ uint64_t nano_memory_available(void) {
 
 uint64_t nano_memory_peak(void) { return proc_kib("/proc/self/status", "VmHWM:"); }
 
-/* The highest frequency (kHz) of a core, 0 when the system does not say. */
-static uint64_t core_speed(int core) {
-    char path[96];
-    uint64_t speed = 0;
-    (void)snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cpu_capacity", core);
-    if (read_u64(path, &speed)) {
-        return speed;
-    }
-    (void)snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cpufreq/cpuinfo_max_freq", core);
-    return read_u64(path, &speed) ? speed : 0;
-}
+/* -------------------------------------------------------------------- CPUs */
 
-/* Counts a core only when it is the first of its hyper-threads, or the first is not ours. */
-static bool is_first_sibling(int core, cpu_set_t *ours) { /* not const: musl's CPU_ISSET casts it away */
-    char path[96], text[64];
-    (void)snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", core);
-    if (!read_text(path, text, sizeof text)) {
-        return true;
-    }
-    long first = strtol(text, NULL, 10);
-    return first == core || first < 0 || first >= CPU_SETSIZE || !CPU_ISSET((size_t)first, ours);
-}
-
-int32_t nano_cpu_default_threads(void) {
+bool nano_cpus_allowed(nano_cpus *out) {
     cpu_set_t set;
     CPU_ZERO(&set);
+    memset(out, 0, sizeof *out);
     if (sched_getaffinity(0, sizeof set, &set) != 0) {
-        return 1;
+        return false;
     }
-    uint64_t fastest = 0;
-    for (int i = 0; i < CPU_SETSIZE; i++) {
-        if (CPU_ISSET(i, &set)) {
-            uint64_t s = core_speed(i);
-            fastest = s > fastest ? s : fastest;
+    for (int i = 0; i < NANO_MAX_CPUS && i < CPU_SETSIZE; i++) {
+        out->bits[i / 64] |= (uint64_t)(CPU_ISSET((size_t)i, &set) ? 1 : 0) << (i % 64);
+    }
+    return true;
+}
+
+bool nano_cpus_restrict_thread(const nano_cpus *cpus) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (int i = 0; i < NANO_MAX_CPUS && i < CPU_SETSIZE; i++) {
+        if ((cpus->bits[i / 64] >> (i % 64) & 1) != 0) {
+            CPU_SET((size_t)i, &set);
         }
     }
-    int32_t n = 0;
-    for (int i = 0; i < CPU_SETSIZE; i++) {
-        /* Big and prime cores count, little ones (usually below 70 % of the best) do not. */
-        if (CPU_ISSET(i, &set) && is_first_sibling(i, &set) && core_speed(i) * 10 >= fastest * 7) {
-            n++;
-        }
-    }
-    return n > 0 ? n : 1;
+    return sched_setaffinity(0, sizeof set, &set) == 0; /* 0: the calling thread alone */
 }

@@ -47,8 +47,32 @@ static inline int32_t nano_atomic_add_seq(nano_atomic *a, int32_t v) {
 static inline int32_t nano_atomic_load_seq(const nano_atomic *a) {
     return __atomic_load_n(&a->value, __ATOMIC_SEQ_CST);
 }
+static inline void nano_atomic_store_seq(nano_atomic *a, int32_t v) {
+    __atomic_store_n(&a->value, v, __ATOMIC_SEQ_CST);
+}
 static inline int32_t nano_atomic_exchange(nano_atomic *a, int32_t v) {
     return __atomic_exchange_n(&a->value, v, __ATOMIC_ACQ_REL);
+}
+
+typedef struct NANO_ALIGNED(8) nano_atomic64 {
+    uint64_t value;
+} nano_atomic64;
+
+static inline uint64_t nano_atomic64_load(const nano_atomic64 *a) {
+    return __atomic_load_n(&a->value, __ATOMIC_ACQUIRE);
+}
+static inline uint64_t nano_atomic64_load_seq(const nano_atomic64 *a) {
+    return __atomic_load_n(&a->value, __ATOMIC_SEQ_CST);
+}
+static inline void nano_atomic64_store(nano_atomic64 *a, uint64_t v) {
+    __atomic_store_n(&a->value, v, __ATOMIC_RELEASE);
+}
+static inline uint64_t nano_atomic64_add_seq(nano_atomic64 *a, uint64_t v) {
+    return __atomic_fetch_add(&a->value, v, __ATOMIC_SEQ_CST);
+}
+/* Stores v where the value is still *expected; otherwise *expected gets the value. */
+static inline bool nano_atomic64_replace(nano_atomic64 *a, uint64_t *expected, uint64_t v) {
+    return __atomic_compare_exchange_n(&a->value, expected, v, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
 
 /* Tells the core that this is a spin loop. */
@@ -64,6 +88,18 @@ static inline void nano_cpu_relax(void) {
 
 void nano_thread_yield(void);
 
+/* A set of CPUs, bit i % 64 of word i / 64; what is beyond the last is as if it were not there. */
+enum { NANO_MAX_CPUS = 1024 };
+
+typedef struct nano_cpus {
+    uint64_t bits[NANO_MAX_CPUS / 64];
+} nano_cpus;
+
+/* Where the calling thread may run; false when the system does not say. */
+bool nano_cpus_allowed(nano_cpus *out);
+/* Lets the calling thread run there alone; false when the system refuses. */
+bool nano_cpus_restrict_thread(const nano_cpus *cpus);
+
 size_t nano_page_size(void);
 double nano_now(void); /* seconds, monotonic */
 
@@ -76,6 +112,9 @@ typedef struct nano_mapping {
     const uint8_t *data;
     size_t size;
 } nano_mapping;
+
+/* Reads a small file's first size - 1 bytes as a string; false when it is not there. */
+bool nano_read_text(const char *path, char *buffer, size_t size);
 
 bool nano_map_file(const char *path, nano_mapping *out, const char **error_text);
 void nano_unmap_file(nano_mapping *mapping);

@@ -2,10 +2,6 @@
 
 #include "base/arith.h"
 
-/* Work is handed out in chunks of units, about this many a thread and node: enough that a slow core of an unequal
- * set takes fewer, few enough that the shared counter does not matter. */
-enum { CHUNKS_PER_THREAD = 4 };
-
 typedef struct op_row {
     nano_units_fn *units;
     nano_forward_fn *forward;
@@ -30,62 +26,85 @@ static const op_row *row_of(const nano_node *node) {
     }
 }
 
-static int64_t chunk_units(const nano_step *step, int64_t units) {
-    int64_t chunks = (int64_t)CHUNKS_PER_THREAD * step->n_threads;
-    return step->n_threads == 1 ? nano_max_i64(units, 1) : nano_max_i64((units + chunks - 1) / chunks, 1);
+/* ------------------------------------------------------------------- before */
+
+/* The units of a stage in this step, and the most of one of its nodes. */
+static int64_t stage_units(const nano_plan *plan, const nano_step *step, int32_t stage, int64_t *most) {
+    int64_t sum = 0;
+    for (int32_t i = plan->stages[stage]; i < plan->stages[stage + 1]; i++) {
+        const int64_t units = row_of(&plan->nodes[i])->units(step, &plan->nodes[i]);
+        sum += units;
+        *most = nano_max_i64(*most, units);
+    }
+    return sum;
 }
 
-static int64_t node_chunks(const nano_step *step, const nano_node *node) {
-    int64_t units = row_of(node)->units(step, node);
-    int64_t each = chunk_units(step, units);
-    return (units + each - 1) / each;
-}
-
-/* Runs chunk `chunk` of the stage's nodes, counted through all of them. */
-static void run_chunk(const nano_step *step, const nano_node *node, int64_t chunk, int thread) {
-    for (;; node++) {
-        int64_t units = row_of(node)->units(step, node);
-        int64_t each = chunk_units(step, units);
-        int64_t chunks = (units + each - 1) / each;
-        if (chunk < chunks) {
-            row_of(node)->forward(step, node, chunk * each, nano_min_i64((chunk + 1) * each, units), thread);
-            return;
+void nano_exec_prepare(const nano_plan *plan, const nano_step *step, nano_group *groups, uint32_t run) {
+    nano_group *group = NULL;
+    int32_t n_groups = 0;
+    for (int32_t s = 0; s < plan->n_stages; s++) {
+        int64_t most = 0;
+        const int64_t units = stage_units(plan, step, s, &most);
+        /* Handing out single units costs more than running them, and so does waiting between such stages. */
+        const bool is_serial = most <= 1;
+        if (is_serial && group != NULL && group->units_a_piece == 0) {
+            group->end = s + 1;
+            continue;
         }
-        chunk -= chunks;
+        group = &groups[n_groups++];
+        group->first = s;
+        group->end = s + 1;
+        group->units_a_piece = is_serial ? 0 : (units + NANO_PILE_MAX - 1) / NANO_PILE_MAX;
+        group->n_units = units;
+    }
+    for (int32_t g = 0; g < n_groups; g++) {
+        const int64_t each = groups[g].units_a_piece;
+        nano_pile_fill(&groups[g].pile, run, each == 0 ? 1 : (uint32_t)((groups[g].n_units + each - 1) / each));
     }
 }
 
-void nano_exec(const nano_plan *plan, const nano_step *step, nano_pool *pool, nano_atomic *counters,
-               const nano_atomic *cancel, int thread) {
-    bool behind = false; /* thread 0 has run stages that the others have not waited for */
-    for (int32_t s = 0; s < plan->n_stages; s++) {
-        const nano_node *first = &plan->nodes[plan->stages[s]];
-        const nano_node *end = &plan->nodes[plan->stages[s + 1]];
-        int64_t total = 0;
-        for (const nano_node *node = first; node < end; node++) {
-            total += node_chunks(step, node);
+/* ------------------------------------------------------------------ running */
+
+/* Runs units first ... last - 1 of a stage, counted through all its nodes. */
+static void run_units(const nano_plan *plan, const nano_step *step, int32_t stage, int64_t first, int64_t last,
+                      int thread) {
+    for (int32_t i = plan->stages[stage]; i < plan->stages[stage + 1] && last > 0; i++) {
+        const nano_node *node = &plan->nodes[i];
+        const int64_t units = row_of(node)->units(step, node);
+        if (first < units) {
+            row_of(node)->forward(step, node, nano_max_i64(first, 0), nano_min_i64(last, units), thread);
         }
-        /* A stage of one chunk is thread 0's, without a barrier on either side while such stages follow each other. */
-        if (total <= 1) {
-            if (thread == 0 && total == 1 && nano_atomic_load(cancel) == 0) {
-                run_chunk(step, first, 0, thread);
+        first -= units;
+        last -= units;
+    }
+}
+
+/* Runs n pieces of a group, of which n_left were left when they were taken. */
+static void run_pieces(const nano_plan *plan, const nano_step *step, const nano_group *group, uint32_t n_left,
+                       uint32_t n, int thread) {
+    const int64_t each = group->units_a_piece;
+    if (each == 0) {
+        for (int32_t s = group->first; s < group->end; s++) {
+            run_units(plan, step, s, 0, INT64_MAX, thread);
+        }
+        return;
+    }
+    const int64_t first = (group->n_units + each - 1) / each - n_left;
+    run_units(plan, step, group->first, first * each, nano_min_i64((first + n) * each, group->n_units), thread);
+}
+
+void nano_exec(const nano_plan *plan, const nano_step *step, nano_pool *pool, nano_group *groups,
+               const nano_atomic *cancel, int thread, uint32_t run) {
+    /* Past the step's last group is one with another number, from an earlier step or from none. */
+    uint32_t n_left, n;
+    for (nano_group *group = groups; nano_pile_take(pool, &group->pile, run, &n_left, &n);) {
+        if (n > 0) {
+            if (nano_atomic_load_relaxed(cancel) == 0) {
+                run_pieces(plan, step, group, n_left, n, thread);
             }
-            behind = true;
-            continue;
+            nano_pile_done(pool, &group->pile, n);
+        } else if (nano_pile_wait(pool, &group->pile, run)) {
+            group++;
         }
-        if (behind) {
-            nano_pool_barrier(pool);
-            behind = false;
-        }
-        for (;;) {
-            int64_t chunk = nano_atomic_add(&counters[s], 1);
-            if (chunk >= total) {
-                break;
-            }
-            if (nano_atomic_load(cancel) == 0) {
-                run_chunk(step, first, chunk, thread);
-            }
-        }
-        nano_pool_barrier(pool);
     }
 }

@@ -11,7 +11,6 @@ typedef struct nano_step {
     const nano_kernels *kernels;
     bool wide; /* long steps go through the wide kernels */
     int32_t n_ctx;
-    int32_t n_threads;
     int32_t n_tokens;         /* T */
     int32_t n_wanted;         /* W */
     const int32_t *positions; /* (T) */
@@ -56,9 +55,21 @@ nano_forward_fn nano_forward_importance;
 /* Bytes of working space a thread needs for this attention node. */
 uint64_t nano_attention_scratch(const nano_node *node);
 
-/* Runs all stages on the calling pool thread. Called by every thread of the pool with the same arguments; `counters`
- * has one zeroed entry a stage. When *cancel becomes non-zero the remaining work is skipped. */
-void nano_exec(const nano_plan *plan, const nano_step *step, nano_pool *pool, nano_atomic *counters,
-               const nano_atomic *cancel, int thread);
+/* What a step's threads do together: a stage whose units they share, or stages of single units that follow each other
+ * and that one thread runs. On a cache line of its own. */
+typedef struct NANO_ALIGNED(64) nano_group {
+    nano_pile pile;
+    int32_t first, end; /* stages */
+    int64_t n_units;
+    int64_t units_a_piece; /* 0: the pile's one piece is all there is */
+} nano_group;
+
+/* Makes the groups of a step, room for n_stages and one more, which is never filled; every thread's nano_exec ends
+ * there. By the caller, before the pool's run number `run`. */
+void nano_exec_prepare(const nano_plan *plan, const nano_step *step, nano_group *groups, uint32_t run);
+/* Works on all groups: what a thread of the pool does in run number `run`. When *cancel becomes non-zero the remaining
+ * work is skipped. Reads `step` and the groups' parts while it holds a piece only, as threads.h asks. */
+void nano_exec(const nano_plan *plan, const nano_step *step, nano_pool *pool, nano_group *groups,
+               const nano_atomic *cancel, int thread, uint32_t run);
 
 #endif

@@ -399,16 +399,16 @@ static nano_status lay_out(planner *p, uint64_t scratch) {
         add_part(&at, &l->session, 1, nano_session_bytes()) &&
         add_part(&at, &l->nodes, (uint64_t)plan->n_nodes, sizeof(nano_node)) &&
         add_part(&at, &l->stages, (uint64_t)plan->n_stages + 1, sizeof(int32_t)) &&
-        add_part(&at, &l->counters, (uint64_t)plan->n_stages, sizeof(nano_atomic)) &&
+        add_part(&at, &l->groups, (uint64_t)plan->n_stages + 1, sizeof(nano_group)) &&
         add_part(&at, &l->tokens, n_batch, sizeof(int32_t)) && add_part(&at, &l->positions, n_batch, sizeof(int32_t)) &&
         add_part(&at, &l->wanted, (uint64_t)limits->n_outputs, sizeof(int32_t)) &&
         add_part(&at, &l->slots, n_batch, sizeof(int32_t)) && add_part(&at, &l->n_past, n_slots, sizeof(int32_t)) &&
         add_part(&at, &l->advance, n_slots, sizeof(int32_t)) && add_part(&at, &l->tiles, n_batch, sizeof(nano_tile)) &&
-        add_part(&at, &l->pool, 1, nano_pool_bytes(limits->n_threads)) && add_part(&at, &l->cache, 1, p->cache_bytes) &&
-        add_part(&at, &l->arena, 1, p->arena_bytes) &&
+        add_part(&at, &l->pool, 1, nano_pool_bytes(nano_limits_most_threads(limits))) &&
+        add_part(&at, &l->cache, 1, p->cache_bytes) && add_part(&at, &l->arena, 1, p->arena_bytes) &&
         add_part(&at, &l->outputs, (uint64_t)limits->n_outputs, (uint64_t)p->model->n_vocab * sizeof(float)) &&
         add_part(&at, &l->importance, 1, p->importance_bytes) &&
-        add_part(&at, &l->scratch, (uint64_t)limits->n_threads, l->scratch_stride) &&
+        add_part(&at, &l->scratch, (uint64_t)nano_limits_most_threads(limits), l->scratch_stride) &&
         nano_align_u64(at, nano_page_size(), &l->total);
     if (!ok || l->total > SIZE_MAX / 2) {
         return too_large(p->err);
@@ -417,7 +417,7 @@ static nano_status lay_out(planner *p, uint64_t scratch) {
     m->cache = l->arena - l->cache;
     m->activations = l->outputs - l->arena;
     m->outputs = l->scratch - l->outputs;
-    m->scratch = (uint64_t)limits->n_threads * l->scratch_stride;
+    m->scratch = (uint64_t)nano_limits_most_threads(limits) * l->scratch_stride;
     m->allocated = l->total;
     m->bookkeeping = m->allocated - m->cache - m->activations - m->outputs - m->scratch;
     return nano_add_u64(m->weights, m->allocated, &m->total) ? NANO_OK : too_large(p->err);
@@ -479,14 +479,25 @@ static nano_status resolve_limits(const nano_model *model, nano_limits *l, nano_
     }
     l->n_batch = (int32_t)nano_min_i64(l->n_batch, (int64_t)l->n_ctx * l->n_slots);
     l->n_outputs = (int32_t)nano_min_i64(l->n_outputs, l->n_batch);
-    l->n_threads = l->n_threads == 0 ? nano_cpu_default_threads() : l->n_threads;
+    return NANO_OK;
+}
+
+static nano_status resolve_threads(nano_limits *l, nano_placement *placement, nano_error *err) {
+    nano_cpus mask = {{0}};
+    memcpy(mask.bits, l->cpu_mask, sizeof l->cpu_mask);
+    if (!nano_place_threads("", &mask, placement)) {
+        return nano_fail(err, NANO_ERR_ARGUMENT, "limits: cpu_mask: this process may run on none of its CPUs");
+    }
+    l->n_threads = l->n_threads == 0 ? placement->n_threads : l->n_threads;
     l->n_threads_batch = l->n_threads_batch == 0 ? l->n_threads : l->n_threads_batch;
     return NANO_OK;
 }
 
 nano_status nano_plan_create(const nano_model *model, const nano_limits *limits, nano_plan **out, nano_error *err) {
     nano_limits resolved = *limits;
+    nano_placement placement;
     NANO_TRY(resolve_limits(model, &resolved, err));
+    NANO_TRY(resolve_threads(&resolved, &placement, err));
     /* Every linear may add a quantised value, sums of importance, and a node for each. */
     size_t n = (size_t)model->graph->n_tensors * 3 + 2;
     nano_plan *plan = calloc(1, sizeof *plan);
@@ -502,6 +513,7 @@ nano_status nano_plan_create(const nano_model *model, const nano_limits *limits,
         plan->limits = resolved;
         plan->wide =
             !resolved.deterministic && resolved.n_batch >= NANO_WIDE_MIN && nano_kernels_current()->wide_linear != NULL;
+        plan->placement = placement;
         planner p = {.model = model, .graph = model->graph, .plan = plan, .err = err, .values = values, .nodes = nodes};
         status = run_planner(&p, work, pieces);
     }

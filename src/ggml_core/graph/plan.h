@@ -8,7 +8,7 @@
  *
  * What a session allocates, in this order, each part aligned to a cache line:
  *
- *   session | nodes | stages, counters | inputs, slots, tiles | pool      bookkeeping
+ *   session | nodes | stages, groups | inputs, slots, tiles | pool      bookkeeping
  *   K and V of every layer                                                cache
  *   temporaries                                                           activations
  *   logits (n_outputs, n_vocab); sums of importance                       outputs
@@ -17,6 +17,7 @@
 #ifndef NANO_GRAPH_PLAN_H
 #define NANO_GRAPH_PLAN_H
 
+#include "base/cpus.h"
 #include "graph/graph.h"
 #include "model.h"
 
@@ -63,7 +64,7 @@ enum { NANO_TILE_TOKENS = 32, NANO_KV_BLOCK = 64 };
 
 /* Offsets into the one allocation. */
 typedef struct nano_layout {
-    uint64_t session, nodes, stages, counters, tokens, positions, wanted, slots, n_past, advance, tiles, pool;
+    uint64_t session, nodes, stages, groups, tokens, positions, wanted, slots, n_past, advance, tiles, pool;
     uint64_t cache, arena, outputs, importance, scratch, total;
     uint64_t scratch_stride; /* a thread's working space */
 } nano_layout;
@@ -82,6 +83,7 @@ struct nano_plan {
     int32_t n_nodes;
     int32_t *stages; /* first node of each stage, and n_nodes at the end */
     int32_t n_stages;
+    nano_placement placement;
 };
 
 /* The most elements in a block of a type that a cache can have. */
@@ -92,6 +94,11 @@ static inline int64_t nano_cache_row_size(nano_type type, int64_t head_dim) {
     int64_t block = nano_type_block_size(type);
     return (head_dim + block - 1) / block * block;
 }
+/* Threads that a session has, of which a step uses its kind's number. */
+static inline int32_t nano_limits_most_threads(const nano_limits *limits) {
+    return limits->n_threads > limits->n_threads_batch ? limits->n_threads : limits->n_threads_batch;
+}
+
 /* Bytes from one slot, and from one head of a slot, to the next in a cache operand. */
 static inline size_t nano_cache_head_bytes(const nano_operand *cache, int32_t n_ctx) {
     return cache->row_bytes * (size_t)n_ctx;

@@ -19,6 +19,7 @@
 enum {
     PIECE_ELEMENTS = 16384,  /* what a thread takes at once: as f32 it stays in the second-level cache */
     BATCH_BYTES = 2 << 20,   /* what is written at once; two of them are in memory */
+    POLL = 50,               /* how threads wait, as in nano_limits */
     QUANTIZATION_VERSION = 2 /* of the block layouts */
 };
 
@@ -40,6 +41,8 @@ typedef struct run {
     uint64_t n_tensors;
     nano_gguf_writer *writer;
     nano_pool *pool;
+    nano_pile pile;      /* pieces of the batch */
+    struct batch *batch; /* that is being converted */
     void *pool_memory;
     size_t pool_bytes;
     int n_threads;
@@ -223,7 +226,6 @@ typedef struct batch {
     int64_t first, n;
     int64_t rows_a_piece;
     uint8_t *out;
-    nano_atomic next;   /* piece */
     nano_atomic failed; /* a number that the new type cannot hold was found */
     nano_status write_status;
     nano_error write_error;
@@ -275,27 +277,41 @@ static void convert_rows(const batch *b, int64_t first, int64_t n, float *scratc
     }
 }
 
+static int64_t count_pieces(const batch *b) { return (b->n + b->rows_a_piece - 1) / b->rows_a_piece; }
+
 static void write_pending(run *r, batch *b) {
     b->write_status = nano_gguf_writer_write(r->writer, r->pending, r->n_pending, &b->write_error);
     r->n_pending = 0;
 }
 
-static void work_on(void *arg, int thread) {
-    batch *b = arg;
-    float *scratch = b->run->scratch + (size_t)thread * b->run->scratch_elements;
-    if (thread == 0) {
-        write_pending(b->run, b);
-    }
-    for (;;) {
-        const int64_t first = nano_atomic_add(&b->next, 1) * b->rows_a_piece;
+/* Pieces of the batch, of which n_left were left when the first of these n was taken. */
+static void convert_pieces(batch *b, uint32_t n_left, uint32_t n, float *scratch) {
+    const int64_t n_pieces = count_pieces(b);
+    for (int64_t piece = n_pieces - n_left; piece < n_pieces - n_left + n; piece++) {
+        const int64_t first = piece * b->rows_a_piece;
         bool ok = true;
-        if (first >= b->n || nano_atomic_load_relaxed(&b->failed) != 0) {
+        if (nano_atomic_load_relaxed(&b->failed) != 0) {
             return;
         }
         convert_rows(b, first, nano_min_i64(b->rows_a_piece, b->n - first), scratch, &ok);
         if (!ok) {
             nano_atomic_store(&b->failed, 1);
         }
+    }
+}
+
+static void work_on(void *arg, int thread, uint32_t number) {
+    run *r = arg;
+    uint32_t n_left = 0, n = 0;
+    if (thread == 0) {
+        write_pending(r, r->batch);
+    }
+    while (nano_pile_take(r->pool, &r->pile, number, &n_left, &n) && n > 0) {
+        convert_pieces(r->batch, n_left, n, r->scratch + (size_t)thread * r->scratch_elements);
+        nano_pile_done(r->pool, &r->pile, n);
+    }
+    if (thread == 0) {
+        (void)nano_pile_wait(r->pool, &r->pile, number);
     }
 }
 
@@ -325,17 +341,12 @@ static nano_status convert(run *r, uint64_t index, nano_error *err) {
     const size_t row_in = nano_type_row_bytes(t->type, t->ne[0]), row_out = nano_type_row_bytes(d->type, t->ne[0]);
     const int64_t n = n_rows(t), most = rows_a_batch(d);
     for (int64_t first = 0; first < n; first += most) {
-        batch b = {r,
-                   d,
-                   first,
-                   nano_min_i64(most, n - first),
-                   rows_a_piece(t->ne[0]),
-                   r->batches[r->filling],
-                   {0},
-                   {0},
-                   NANO_OK,
-                   {NANO_OK, ""}};
-        nano_pool_run(r->pool, work_on, &b);
+        batch b = {
+            r,   d,       first,        nano_min_i64(most, n - first), rows_a_piece(t->ne[0]), r->batches[r->filling],
+            {0}, NANO_OK, {NANO_OK, ""}};
+        r->batch = &b;
+        nano_pile_fill(&r->pile, nano_pool_next_run(r->pool), (uint32_t)count_pieces(&b));
+        nano_pool_run(r->pool, r->n_threads);
         NANO_TRY(check_batch(r, &b, err));
         r->pending = b.out;
         r->n_pending = (size_t)b.n * row_out;
@@ -396,7 +407,8 @@ static nano_status prepare(run *r, nano_error *err) {
         return nano_fail(err, NANO_ERR_MEMORY, "%s: no memory for rows of %llu elements", nano_gguf_path(r->gguf),
                          (unsigned long long)elements);
     }
-    return nano_pool_start(r->pool_memory, r->n_threads, &r->pool, err);
+    const nano_pool_options options = {.n_threads = r->n_threads, .poll = POLL, .fn = work_on, .arg = r};
+    return nano_pool_start(r->pool_memory, &options, &r->pool, err);
 }
 
 static nano_status write_file(run *r, const char *out_path, nano_error *err) {

@@ -12,10 +12,13 @@
 enum { N_THREADS = 4 };
 
 static const nano_kernels *seen[N_THREADS];
+static nano_atomic n_seen;
 
-static void look(void *arg, int thread) {
+static void look(void *arg, int thread, uint32_t run) {
     (void)arg;
+    (void)run;
     seen[thread] = nano_kernels_current();
+    (void)nano_atomic_add(&n_seen, 1);
 }
 
 /* Before anything else: the tables are built by whichever thread comes first. */
@@ -24,8 +27,12 @@ static void test_many_threads(void) {
     void *memory = nano_pages_alloc(size);
     nano_pool *pool = NULL;
     CHECK(memory != NULL);
-    CHECK_OK(nano_pool_start(memory, N_THREADS, &pool, &check_error));
-    nano_pool_run(pool, look, NULL);
+    const nano_pool_options options = {.n_threads = N_THREADS, .poll = 50, .fn = look};
+    CHECK_OK(nano_pool_start(memory, &options, &pool, &check_error));
+    nano_pool_run(pool, N_THREADS);
+    while (nano_atomic_load(&n_seen) < N_THREADS) {
+        nano_thread_yield();
+    }
     nano_pool_stop(pool);
     nano_pages_free(memory, size);
     for (int i = 0; i < N_THREADS; i++) {

@@ -541,7 +541,7 @@ static int spread_layout(nano_plan *plan, uint64_t arena, uint64_t cache, buffer
     place(&l->session, before.nodes - before.session, &end, parts, &n);
     place(&l->nodes, (uint64_t)plan->n_nodes * sizeof(nano_node), &end, parts, &n);
     place(&l->stages, ((uint64_t)plan->n_stages + 1) * sizeof(int32_t), &end, parts, &n);
-    place(&l->counters, (uint64_t)plan->n_stages * sizeof(nano_atomic), &end, parts, &n);
+    place(&l->groups, before.tokens - before.groups, &end, parts, &n);
     place(&l->tokens, batch * sizeof(int32_t), &end, parts, &n);
     place(&l->positions, batch * sizeof(int32_t), &end, parts, &n);
     place(&l->wanted, outputs * sizeof(int32_t), &end, parts, &n);
@@ -554,7 +554,7 @@ static int spread_layout(nano_plan *plan, uint64_t arena, uint64_t cache, buffer
     place(&l->arena, arena, &end, parts, &n);
     place(&l->outputs, outputs * (uint64_t)plan->model->n_vocab * sizeof(float), &end, parts, &n);
     place(&l->importance, before.scratch - before.importance, &end, parts, &n);
-    place(&l->scratch, (uint64_t)limits->n_threads * l->scratch_stride, &end, parts, &n);
+    place(&l->scratch, (uint64_t)nano_limits_most_threads(limits) * l->scratch_stride, &end, parts, &n);
     l->total = end;
     return n;
 }
