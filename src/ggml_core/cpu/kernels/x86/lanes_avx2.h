@@ -9,14 +9,7 @@
 
 #include "cpu/kernels/x86/loads.h"
 
-enum {
-  V_ROWS = 8,
-  V_TILE = 4,
-  V_CHAINS = 1,
-  V_CHUNK = 32,
-  V_GROUPS = 8,
-  V_BIAS_8 = 0
-};
+enum { V_ROWS = 8, V_TILE = 4, V_CHAINS = 1, V_CHUNK = 32, V_GROUPS = 8, V_BIAS_8 = 0 };
 typedef __m256i vi;
 typedef __m256 vf;
 
@@ -27,11 +20,9 @@ V_INLINE vi v_shift_right(vi a, int n) { return _mm256_srli_epi32(a, n); }
 V_INLINE vi v_shift_left(vi a, int n) { return _mm256_slli_epi32(a, n); }
 V_INLINE vi v_or(vi a, vi b) { return _mm256_or_si256(a, b); }
 V_INLINE vi v_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
-V_INLINE vi v_signed_byte(vi a, int k) {
-  return _mm256_srai_epi32(_mm256_slli_epi32(a, 24 - 8 * k), 24);
-}
+V_INLINE vi v_signed_byte(vi a, int k) { return _mm256_srai_epi32(_mm256_slli_epi32(a, 24 - 8 * k), 24); }
 V_INLINE vi v_lookup(const int8_t *table, vi a) {
-  return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load_128(table)), a);
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load_128(table)), a);
 }
 V_INLINE vf v_sub_f(vf a, vf b) { return _mm256_sub_ps(a, b); }
 V_INLINE vf v_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
@@ -39,108 +30,90 @@ V_INLINE vf v_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 V_INLINE vf v_to_float(vi a) { return _mm256_cvtepi32_ps(a); }
 
 V_INLINE __m256i first(int n) {
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n),
-                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
-V_INLINE vf v_load(const float *p, int n_lanes) {
-  return _mm256_maskload_ps(p, first(n_lanes));
-}
-V_INLINE void v_store(float *p, int n_lanes, vf x) {
-  _mm256_maskstore_ps(p, first(n_lanes), x);
-}
+V_INLINE vf v_load(const float *p, int n_lanes) { return _mm256_maskload_ps(p, first(n_lanes)); }
+V_INLINE void v_store(float *p, int n_lanes, vf x) { _mm256_maskstore_ps(p, first(n_lanes), x); }
 
 V_INLINE vf v_f16(vi a) {
-  const __m256i packed =
-      _mm256_permute4x64_epi64(_mm256_packus_epi32(a, a), 0x08);
-  return _mm256_cvtph_ps(_mm256_castsi256_si128(packed));
+    const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(a, a), 0x08);
+    return _mm256_cvtph_ps(_mm256_castsi256_si128(packed));
 }
 
 /* v_dot takes them as they are. */
 V_INLINE vi v_flip_i8(vi a) { return a; }
 
 V_INLINE vi v_gather_u32(const uint8_t *const *rows, size_t offset) {
-  return join_128(gather_4_i32(rows, offset), gather_4_i32(rows + 4, offset));
+    return join_128(gather_4_i32(rows, offset), gather_4_i32(rows + 4, offset));
 }
 
 V_INLINE vf v_gather_f16(const uint8_t *const *rows, size_t offset) {
-  return _mm256_cvtph_ps(gather_8_i16(rows, offset));
+    return _mm256_cvtph_ps(gather_8_i16(rows, offset));
 }
 
-V_INLINE void v_gather_transposed(const uint8_t *const *rows, size_t offset,
-                                  vi *out) {
-  __m256i in[4]; /* in[i]: rows i, i + 4 */
-  for (int i = 0; i < 4; i++) {
-    in[i] =
-        join_128(load_128(rows[i] + offset), load_128(rows[i + 4] + offset));
-  }
-  const __m256i a = _mm256_unpacklo_epi32(in[0], in[1]);
-  const __m256i b = _mm256_unpackhi_epi32(in[0], in[1]);
-  const __m256i c = _mm256_unpacklo_epi32(in[2], in[3]);
-  const __m256i d = _mm256_unpackhi_epi32(in[2], in[3]);
-  out[0] = _mm256_unpacklo_epi64(a, c);
-  out[1] = _mm256_unpackhi_epi64(a, c);
-  out[2] = _mm256_unpacklo_epi64(b, d);
-  out[3] = _mm256_unpackhi_epi64(b, d);
+V_INLINE void v_gather_transposed(const uint8_t *const *rows, size_t offset, vi *out) {
+    __m256i in[4]; /* in[i]: rows i, i + 4 */
+    for (int i = 0; i < 4; i++) {
+        in[i] = join_128(load_128(rows[i] + offset), load_128(rows[i + 4] + offset));
+    }
+    const __m256i a = _mm256_unpacklo_epi32(in[0], in[1]);
+    const __m256i b = _mm256_unpackhi_epi32(in[0], in[1]);
+    const __m256i c = _mm256_unpacklo_epi32(in[2], in[3]);
+    const __m256i d = _mm256_unpackhi_epi32(in[2], in[3]);
+    out[0] = _mm256_unpacklo_epi64(a, c);
+    out[1] = _mm256_unpackhi_epi64(a, c);
+    out[2] = _mm256_unpacklo_epi64(b, d);
+    out[3] = _mm256_unpackhi_epi64(b, d);
 }
 
 /* 16 in the bytes where a bit of `select` is set. */
 V_INLINE __m256i sixteen_where(__m256i bits, __m256i select) {
-  return _mm256_and_si256(
-      _mm256_cmpeq_epi8(_mm256_and_si256(bits, select), select),
-      _mm256_set1_epi8(16));
+    return _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(bits, select), select), _mm256_set1_epi8(16));
 }
 
 V_INLINE void v_add_high_bits(vi high, vi *q) {
-  const __m256i even = _mm256_set1_epi32(0x08040201);
-  const __m256i odd = _mm256_set1_epi32((int)0x80402010u);
-  for (int byte = 0; byte < 4; byte++) {
-    /* that byte of every lane, four times */
-    const __m256i spread = _mm256_shuffle_epi8(
-        high, _mm256_broadcastsi128_si256(_mm_setr_epi32(
-                  0x01010101 * byte, 0x01010101 * (byte + 4),
-                  0x01010101 * (byte + 8), 0x01010101 * (byte + 12))));
-    q[2 * byte] = _mm256_or_si256(q[2 * byte], sixteen_where(spread, even));
-    q[2 * byte + 1] =
-        _mm256_or_si256(q[2 * byte + 1], sixteen_where(spread, odd));
-  }
+    const __m256i even = _mm256_set1_epi32(0x08040201);
+    const __m256i odd = _mm256_set1_epi32((int)0x80402010u);
+    for (int byte = 0; byte < 4; byte++) {
+        /* that byte of every lane, four times */
+        const __m256i spread = _mm256_shuffle_epi8(
+            high, _mm256_broadcastsi128_si256(_mm_setr_epi32(0x01010101 * byte, 0x01010101 * (byte + 4),
+                                                             0x01010101 * (byte + 8), 0x01010101 * (byte + 12))));
+        q[2 * byte] = _mm256_or_si256(q[2 * byte], sixteen_where(spread, even));
+        q[2 * byte + 1] = _mm256_or_si256(q[2 * byte + 1], sixteen_where(spread, odd));
+    }
 }
 
 /* The 8-bit weights are made positive, their signs going to x: |w| <= 128 as
  * unsigned, |x| <= 127. */
 V_INLINE vi dot_8(const vi *w, const int8_t *x, const int n, vi sum) {
-  for (int k = 0; k < n; k++) {
-    const __m256i signed_x =
-        _mm256_sign_epi8(_mm256_set1_epi32(load_i32(x + 4 * k)), w[k]);
-    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w[k]), signed_x);
-    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-  }
-  return sum;
-}
-
-V_INLINE vi dot(const vi *w, const int8_t *x, const int n, const int bits,
-                vi sum) {
-  if (bits == 8) {
-    return dot_8(w, x, n, sum);
-  }
-  const int together = bits == 6 ? 2 : 4;
-  for (int k = 0; k < n; k += together) {
-    __m256i pairs =
-        _mm256_maddubs_epi16(w[k], _mm256_set1_epi32(load_i32(x + 4 * k)));
-    for (int j = k + 1; j < k + together; j++) {
-      pairs = _mm256_add_epi16(
-          pairs,
-          _mm256_maddubs_epi16(w[j], _mm256_set1_epi32(load_i32(x + 4 * j))));
+    for (int k = 0; k < n; k++) {
+        const __m256i signed_x = _mm256_sign_epi8(_mm256_set1_epi32(load_i32(x + 4 * k)), w[k]);
+        const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w[k]), signed_x);
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     }
-    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-  }
-  return sum;
+    return sum;
 }
 
-V_INLINE void v_dot(const vi *w, const int8_t *const *x, const int n,
-                    const int bits, vi *sum, const int tile) {
-  for (int c = 0; c < tile; c++) {
-    sum[c] = dot(w, x[c], n, bits, sum[c]);
-  }
+V_INLINE vi dot(const vi *w, const int8_t *x, const int n, const int bits, vi sum) {
+    if (bits == 8) {
+        return dot_8(w, x, n, sum);
+    }
+    const int together = bits == 6 ? 2 : 4;
+    for (int k = 0; k < n; k += together) {
+        __m256i pairs = _mm256_maddubs_epi16(w[k], _mm256_set1_epi32(load_i32(x + 4 * k)));
+        for (int j = k + 1; j < k + together; j++) {
+            pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(w[j], _mm256_set1_epi32(load_i32(x + 4 * j))));
+        }
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+    return sum;
+}
+
+V_INLINE void v_dot(const vi *w, const int8_t *const *x, const int n, const int bits, vi *sum, const int tile) {
+    for (int c = 0; c < tile; c++) {
+        sum[c] = dot(w, x[c], n, bits, sum[c]);
+    }
 }
 
 #define V_LEVEL(name) name##_avx2

@@ -29,101 +29,97 @@
 #include "types/blocks.h"
 
 typedef struct format {
-  int32_t bytes; /* a block */
-  int32_t bits;
-  int32_t bias; /* what is subtracted from the codes as unpacked */
-  int32_t part; /* elements with a scale of their own */
-  int32_t q_at;
-  int32_t high_at;
-  bool has_min; /* right behind d */
+    int32_t bytes; /* a block */
+    int32_t bits;
+    int32_t bias; /* what is subtracted from the codes as unpacked */
+    int32_t part; /* elements with a scale of their own */
+    int32_t q_at;
+    int32_t high_at;
+    bool has_min; /* right behind d */
 } format;
 
 typedef struct panel_block {
-  vi q[8]; /* element 4 k + j of the block in byte j of a lane of q[k] */
-  vf d;
-  vf m;
+    vi q[8]; /* element 4 k + j of the block in byte j of a lane of q[k] */
+    vf d;
+    vf m;
 } panel_block;
 
 #include "cpu/kernels/x86/linear_columns.h"
 
-V_INLINE void unpack(const format f, const uint8_t *const *rows, size_t offset,
-                     panel_block *out) {
-  if (f.has_min) {
-    const vi both = v_gather_u32(rows, offset);
-    out->d = v_f16(v_and(both, v_set(0xffff)));
-    out->m = v_f16(v_shift_right(both, 16));
-  } else {
-    out->d = v_gather_f16(rows, offset);
-  }
-  v_gather_transposed(rows, offset + (size_t)f.q_at, out->q);
-  if (f.bits == 8) {
-    v_gather_transposed(rows, offset + (size_t)f.q_at + 16, out->q + 4);
-    for (int k = 0; k < 8; k++) {
-      out->q[k] = v_flip_i8(out->q[k]);
+V_INLINE void unpack(const format f, const uint8_t *const *rows, size_t offset, panel_block *out) {
+    if (f.has_min) {
+        const vi both = v_gather_u32(rows, offset);
+        out->d = v_f16(v_and(both, v_set(0xffff)));
+        out->m = v_f16(v_shift_right(both, 16));
+    } else {
+        out->d = v_gather_f16(rows, offset);
     }
-    return;
-  }
-  for (int k = 0; k < 4; k++) {
-    out->q[k + 4] = v_and(v_shift_right(out->q[k], 4), v_set(0x0f0f0f0f));
-    out->q[k] = v_and(out->q[k], v_set(0x0f0f0f0f));
-  }
-  if (f.bits == 5) {
-    v_add_high_bits(v_gather_u32(rows, offset + (size_t)f.high_at), out->q);
-  }
+    v_gather_transposed(rows, offset + (size_t)f.q_at, out->q);
+    if (f.bits == 8) {
+        v_gather_transposed(rows, offset + (size_t)f.q_at + 16, out->q + 4);
+        for (int k = 0; k < 8; k++) {
+            out->q[k] = v_flip_i8(out->q[k]);
+        }
+        return;
+    }
+    for (int k = 0; k < 4; k++) {
+        out->q[k + 4] = v_and(v_shift_right(out->q[k], 4), v_set(0x0f0f0f0f));
+        out->q[k] = v_and(out->q[k], v_set(0x0f0f0f0f));
+    }
+    if (f.bits == 5) {
+        v_add_high_bits(v_gather_u32(rows, offset + (size_t)f.high_at), out->q);
+    }
 }
 
-V_INLINE void unpack_panel(const format f, const uint8_t *const *rows,
-                           int64_t from, int64_t n_blocks, panel_block *panel) {
-  for (int64_t b = 0; b < n_blocks; b++) {
-    unpack(f, rows, (size_t)((from + b) * f.bytes), &panel[b]);
-  }
+V_INLINE void unpack_panel(const format f, const uint8_t *const *rows, int64_t from, int64_t n_blocks,
+                           panel_block *panel) {
+    for (int64_t b = 0; b < n_blocks; b++) {
+        unpack(f, rows, (size_t)((from + b) * f.bytes), &panel[b]);
+    }
 }
 
-V_INLINE void add_block(const format f, const panel_block *w,
-                        const column_block *x, const int c, vf *acc,
+V_INLINE void add_block(const format f, const panel_block *w, const column_block *x, const int c, vf *acc,
                         const int n) {
-  vi dot[V_CHAINS];
-  for (int i = 0; i < n; i++) {
-    dot[i] = v_set(f.bias == 0 ? 0 : *x->start[c + i]);
-  }
-  v_dot(w->q, x->q + c, 8, f.bits, dot, n);
-  for (int i = 0; i < n; i++) {
-    acc[i] =
-        v_fma(v_mul(w->d, v_set_f(*x->d[c + i])), v_to_float(dot[i]), acc[i]);
-    acc[i] = f.has_min ? v_fma(w->m, v_set_f(*x->sum[c + i]), acc[i]) : acc[i];
-  }
-}
-
-V_INLINE void stream_rows(const format f, const nano_linear_args *a,
-                          const uint8_t *const *rows, float *y, int n_lanes) {
-  const int8_t *q = nano_a8_q(a->x);
-  const float *d = nano_a8_d(a->x, a->n);
-  const int16_t *sum = nano_a8_sum(a->x, a->n);
-  const uint8_t *next = rows[0] + V_ROWS * a->w_stride;
-  vf acc = v_set_f(0.0f);
-  for (int64_t b = 0; b < a->n / NANO_BLOCK; b++) {
-    panel_block w;
-    for (int i = 0; i < V_ROWS * f.bytes; i += NANO_CACHE_LINE) {
-      _mm_prefetch((const char *)(next + i), _MM_HINT_T1);
+    vi dot[V_CHAINS];
+    for (int i = 0; i < n; i++) {
+        dot[i] = v_set(f.bias == 0 ? 0 : *x->start[c + i]);
     }
-    next += V_ROWS * f.bytes;
-    unpack(f, rows, (size_t)(b * f.bytes), &w);
-    const int32_t block_sum = nano_a8_block_sum(sum + 2 * b);
-    const int32_t start = -f.bias * block_sum;
-    const float min_sum = d[b] * (float)block_sum;
-    const column_block x = {
-        {q + b * NANO_BLOCK}, {d + b}, {&start}, {&min_sum}};
-    add_block(f, &w, &x, 0, &acc, 1);
-  }
-  v_store(y, n_lanes, acc);
+    v_dot(w->q, x->q + c, 8, f.bits, dot, n);
+    for (int i = 0; i < n; i++) {
+        acc[i] = v_fma(v_mul(w->d, v_set_f(*x->d[c + i])), v_to_float(dot[i]), acc[i]);
+        acc[i] = f.has_min ? v_fma(w->m, v_set_f(*x->sum[c + i]), acc[i]) : acc[i];
+    }
 }
 
-#define LINEAR(name, bits, bias, high_at, has_min)                             \
-  void V_LEVEL(nano_linear_##name)(const nano_linear_args *a) {                \
-    linear((format){sizeof(nano_block_##name), bits, bias, NANO_BLOCK,         \
-                    offsetof(nano_block_##name, q), high_at, has_min},         \
-           a);                                                                 \
-  }
+V_INLINE void stream_rows(const format f, const nano_linear_args *a, const uint8_t *const *rows, float *y,
+                          int n_lanes) {
+    const int8_t *q = nano_a8_q(a->x);
+    const float *d = nano_a8_d(a->x, a->n);
+    const int16_t *sum = nano_a8_sum(a->x, a->n);
+    const uint8_t *next = rows[0] + V_ROWS * a->w_stride;
+    vf acc = v_set_f(0.0f);
+    for (int64_t b = 0; b < a->n / NANO_BLOCK; b++) {
+        panel_block w;
+        for (int i = 0; i < V_ROWS * f.bytes; i += NANO_CACHE_LINE) {
+            _mm_prefetch((const char *)(next + i), _MM_HINT_T1);
+        }
+        next += V_ROWS * f.bytes;
+        unpack(f, rows, (size_t)(b * f.bytes), &w);
+        const int32_t block_sum = nano_a8_block_sum(sum + 2 * b);
+        const int32_t start = -f.bias * block_sum;
+        const float min_sum = d[b] * (float)block_sum;
+        const column_block x = {{q + b * NANO_BLOCK}, {d + b}, {&start}, {&min_sum}};
+        add_block(f, &w, &x, 0, &acc, 1);
+    }
+    v_store(y, n_lanes, acc);
+}
+
+#define LINEAR(name, bits, bias, high_at, has_min)                                                                  \
+    void V_LEVEL(nano_linear_##name)(const nano_linear_args *a) {                                                   \
+        linear((format){sizeof(nano_block_##name), bits, bias, NANO_BLOCK, offsetof(nano_block_##name, q), high_at, \
+                        has_min},                                                                                   \
+               a);                                                                                                  \
+    }
 
 LINEAR(q8_0, 8, V_BIAS_8, 0, false)
 LINEAR(q4_0, 4, 8, 0, false)
