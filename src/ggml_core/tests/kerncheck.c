@@ -472,7 +472,8 @@ static void fill_any_floats(float *x, int64_t n) {
     }
 }
 
-/* Bytes must be the reference's, but for the payload of a NaN that is a block's scale. */
+/* Bytes must be the reference's, but for the sign and payload of a NaN that is a half or a block's scale: 32-bit Arm has
+ * one NaN. */
 static void check_nano_convert_fn(nano_convert_fn *fn, nano_convert_fn *ref) {
     static const struct {
         const char *name;
@@ -506,6 +507,11 @@ static void check_nano_convert_fn(nano_convert_fn *fn, nano_convert_fn *ref) {
             float *d = (float *)(void *)(y + n + 4 * b);
             if (isnan(*d) && isnan(nano_a8_d(expected, n)[b])) {
                 memcpy(d, expected + n + 4 * b, sizeof *d);
+            }
+        }
+        for (size_t k = 0; i == 2 && k < size; k += 2) {
+            if (isnan(nano_load_f16(y + k)) && isnan(nano_load_f16(expected + k))) {
+                memcpy(y + k, expected + k, 2);
             }
         }
         for (size_t k = 0; k < size; k++) {

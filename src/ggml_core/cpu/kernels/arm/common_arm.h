@@ -1,13 +1,17 @@
-/* What the aarch64 kernel files share. Loads and stores here take any address. */
+/* What the Arm kernel files share. Loads and stores here take any address. */
 #ifndef NANO_CPU_KERNELS_ARM_COMMON_ARM_H
 #define NANO_CPU_KERNELS_ARM_COMMON_ARM_H
 
-#if !defined(__aarch64__)
-#  error "the neon and dotprod levels are for aarch64"
+#if !defined(__aarch64__) && !defined(__arm__)
+#  error "these levels are for Arm"
 #endif
 
 #include <arm_neon.h>
 #include <string.h>
+
+#if !defined(__aarch64__)
+#  include "cpu/kernels/arm/arm32.h"
+#endif
 
 #include "cpu/kernels/levels.h"
 

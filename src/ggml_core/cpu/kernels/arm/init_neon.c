@@ -25,8 +25,10 @@ void nano_kernels_init_neon(nano_kernels *k) {
     k->gelu = nano_gelu_neon;
     k->silu = nano_silu_neon;
     k->scale = nano_scale_neon;
+#if defined(__aarch64__) /* sums in vectors of doubles, which 32-bit processors lack */
     k->norm = nano_norm_neon;
     k->rms_norm = nano_rms_norm_neon;
+#endif
     k->rope_pairs = nano_rope_pairs_neon;
     k->rope_halves = nano_rope_halves_neon;
     k->max = nano_max_neon;

@@ -3,6 +3,8 @@
 
 #include "cpu/kernels/arm/common_arm.h"
 
+#if defined(__aarch64__) /* 32-bit processors have no vectors of doubles */
+
 /* Adds four floats, or their squares, to two pairs of doubles. */
 NANO_INLINE void nano_norm_add(float64x2_t s[2], float32x4_t v, int squares) {
     const float64x2_t lo = vcvt_f64_f32(vget_low_f32(v));
@@ -62,6 +64,8 @@ void nano_norm_neon(const float *x, const float *w, const float *b, float eps, f
     const double variance = nano_norm_mean(x, mean, rest, 1, n);
     nano_norm_apply(x, w, b, mean, rest, (float)(1.0 / sqrt(variance + (double)eps)), y, n);
 }
+
+#endif
 
 /* (re + i im) * (cosine + i sine) */
 NANO_INLINE float32x4x2_t nano_rotate4(float32x4_t re, float32x4_t im, float32x4x2_t t) {
