@@ -247,35 +247,83 @@ static void lower_to(uint64_t *value, uint64_t limit, uint64_t used) {
     }
 }
 
-/* What a control group's limit leaves. The files it has in the page cache count as used there, yet give way. */
-static void lower_to_group(uint64_t *available) {
-    uint64_t limit = 0, used = 0, files = 0;
-    if (read_u64("/sys/fs/cgroup/memory.max", &limit) && read_u64("/sys/fs/cgroup/memory.current", &used)) {
-        files = number_after("/sys/fs/cgroup/memory.stat", "\nactive_file ") +
-                number_after("/sys/fs/cgroup/memory.stat", "\ninactive_file ");
-    } else if (read_u64("/sys/fs/cgroup/memory/memory.limit_in_bytes", &limit) &&
-               read_u64("/sys/fs/cgroup/memory/memory.usage_in_bytes", &used)) {
-        files = number_after("/sys/fs/cgroup/memory/memory.stat", "\ntotal_active_file ") +
-                number_after("/sys/fs/cgroup/memory/memory.stat", "\ntotal_inactive_file ");
-    } else {
+enum { MAX_PATH = 2048, MAX_GROUP = 1024 };
+
+/* folder/name; false when it is too long for MAX_PATH bytes. */
+static bool join(char *path, const char *folder, const char *name) {
+    const int n = snprintf(path, MAX_PATH, "%s/%s", folder, name);
+    return n > 0 && n < MAX_PATH;
+}
+
+/* What one control group's limit leaves. The files it has in the page cache count as used there, yet give way. */
+static void lower_to_group(uint64_t *available, const char *folder, bool is_v2) {
+    char path[MAX_PATH];
+    uint64_t limit = 0, used = 0;
+    if (!join(path, folder, is_v2 ? "memory.max" : "memory.limit_in_bytes") || !read_u64(path, &limit) ||
+        !join(path, folder, is_v2 ? "memory.current" : "memory.usage_in_bytes") || !read_u64(path, &used)) {
         return;
+    }
+    uint64_t files = 0;
+    if (join(path, folder, "memory.stat")) {
+        files = number_after(path, is_v2 ? "\nactive_file " : "\ntotal_active_file ") +
+                number_after(path, is_v2 ? "\ninactive_file " : "\ntotal_inactive_file ");
     }
     lower_to(available, limit, used > files ? used - files : 0);
 }
 
-uint64_t nano_memory_available(void) {
-    uint64_t available = proc_kib("/proc/meminfo", "MemAvailable:");
-    if (available == 0) {
-        long pages = sysconf(_SC_PHYS_PAGES);
-        available = pages > 0 ? (uint64_t)pages * nano_page_size() : UINT64_MAX;
+/* All groups that bind this process: version 1's, and version 2's from its own up to the root of what it sees. */
+static void lower_to_groups(uint64_t *available, const char *root) {
+    char path[MAX_PATH], text[MAX_GROUP], group[MAX_GROUP] = "";
+    if (join(path, root, "sys/fs/cgroup/memory")) {
+        lower_to_group(available, path, false);
     }
-    lower_to_group(&available);
+    if (join(path, root, "proc/self/cgroup") && nano_read_text(path, text, sizeof text)) {
+        const char *line = strncmp(text, "0::", 3) == 0 ? text : strstr(text, "\n0::");
+        const char *name = line == NULL ? NULL : strchr(line, '/');
+        if (name != NULL) {
+            const size_t n = strcspn(name, "\n");
+            memcpy(group, name, n);
+            group[n] = '\0';
+        }
+    }
+    for (;;) {
+        const int n = snprintf(path, sizeof path, "%s/sys/fs/cgroup%s", root, group);
+        if (n > 0 && n < MAX_PATH) {
+            lower_to_group(available, path, true);
+        }
+        char *last = strrchr(group, '/');
+        if (last == NULL) {
+            return;
+        }
+        *last = '\0';
+    }
+}
+
+/* What can be had without swapping. Kernels before 3.14 do not say it themselves. */
+static uint64_t system_available(const char *root) {
+    char path[MAX_PATH];
+    if (join(path, root, "proc/meminfo")) {
+        const uint64_t available = proc_kib(path, "MemAvailable:");
+        const uint64_t at_least = proc_kib(path, "MemFree:") + proc_kib(path, "\nCached:");
+        if (available != 0 || at_least != 0) {
+            return available != 0 ? available : at_least;
+        }
+    }
+    const long pages = sysconf(_SC_PHYS_PAGES);
+    return pages > 0 ? (uint64_t)pages * nano_page_size() : UINT64_MAX;
+}
+
+uint64_t nano_memory_available_at(const char *root) {
+    uint64_t available = system_available(root);
+    lower_to_groups(&available, root);
     struct rlimit r;
     if (getrlimit(RLIMIT_AS, &r) == 0 && r.rlim_cur != RLIM_INFINITY) {
         lower_to(&available, (uint64_t)r.rlim_cur, proc_kib("/proc/self/status", "VmSize:"));
     }
     return available;
 }
+
+uint64_t nano_memory_available(void) { return nano_memory_available_at(""); }
 
 uint64_t nano_memory_peak(void) { return proc_kib("/proc/self/status", "VmHWM:"); }
 

@@ -107,6 +107,10 @@ double nano_now(void); /* seconds, monotonic */
 void *nano_pages_alloc(size_t size);
 void nano_pages_free(void *p, size_t size);
 
+/* nano_memory_available with the system's files below `root`: "" but in tests. The limit on the address space is this
+ * process's own in any case. */
+uint64_t nano_memory_available_at(const char *root);
+
 /* A whole file mapped read-only. On failure *error_text (static or strerror) says why. */
 typedef struct nano_mapping {
     const uint8_t *data;
