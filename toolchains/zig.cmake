@@ -40,7 +40,7 @@ set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
 # Zig adds debug information unless told to strip. Tables for unwinding and functions nobody calls are a tenth of a
 # static program.
 set(CMAKE_C_FLAGS_INIT "-ffunction-sections -fdata-sections -fno-unwind-tables -fno-asynchronous-unwind-tables")
-set(CMAKE_C_FLAGS_RELEASE_INIT "-O2 -DNDEBUG")
+set(CMAKE_C_FLAGS_RELEASE "-O2 -DNDEBUG" CACHE STRING "Flags of release builds")
 set(CMAKE_EXE_LINKER_FLAGS_INIT "-s -Wl,--gc-sections")
 if(NANOLLM_ZIG_TARGET MATCHES "musl")
     set(CMAKE_EXE_LINKER_FLAGS_INIT "-s -static -Wl,--gc-sections")
