@@ -24,6 +24,7 @@ from nanollm.errors import (
     ShapeError,
     UnsupportedError,
 )
+from nanollm.export import ExportReport, export
 from nanollm.generation import Generation, Timings
 from nanollm.model import MemoryReport, Model
 from nanollm.quantize import QuantizedTensor, QuantizeReport, quantize
@@ -31,6 +32,7 @@ from nanollm.quantize import QuantizedTensor, QuantizeReport, quantize
 __all__ = [
     "ArgumentError",
     "CancelledError",
+    "ExportReport",
     "FileError",
     "FormatError",
     "Generation",
@@ -50,6 +52,7 @@ __all__ = [
     "TensorInfo",
     "Timings",
     "UnsupportedError",
+    "export",
     "quantize",
 ]
 

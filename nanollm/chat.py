@@ -159,7 +159,7 @@ class ChatTemplate:
 
     def __init__(self, source: str, bos_token: str = "", eos_token: str = "", name: str = "chat template") -> None:
         self.source = source
-        self._name = name
+        self.name = name
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
         if len(source) > _MAX_SOURCE:
             raise FormatError(f"{name}: {len(source)} characters of Jinja, expected at most {_MAX_SOURCE}")
@@ -194,7 +194,7 @@ class ChatTemplate:
 
     def _error(self, error: BaseException) -> FormatError:
         line = getattr(error, "lineno", None)
-        where = f"{self._name}, line {line}" if line else self._name
+        where = f"{self.name}, line {line}" if line else self.name
         words = " ".join(str(error).split()) or type(error).__name__
         return FormatError(f"{where}: {words}")
 

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 from . import _core
 from ._types import QuantizeStep
 from .errors import ArgumentError, NanoError
+from .export import TEMPLATE_KEY, chat_pieces
 from .models import PROGRAM_KEY, build_program
+from .pieces import PIECES_PREFIX
 
 if TYPE_CHECKING:
     import numpy as np
@@ -151,6 +153,7 @@ def quantize(
             raise ArgumentError(f"{path}: the file to write is the file to read")
         values = [_override(gguf, key, value) for key, value in (override_kv or {}).items()]
         values += _program(gguf, notes)
+        values += _chat(gguf, notes, override_kv or {})
         importance = None
         if imatrix is not None:
             importance, described = _importance(gguf, imatrix, include_weights, exclude_weights, notes)
@@ -234,6 +237,21 @@ def _program(gguf: _core.Gguf, notes: list[str]) -> list[Value]:
         notes.append(f"the file gets no program: {error}")
         return []
     return [(PROGRAM_KEY, "uint8", program, True)]
+
+
+def _chat(gguf: _core.Gguf, notes: list[str], overrides: Mapping[str, object]) -> list[Value]:
+    """The chat pieces for a file that lacks them, or whose template is replaced."""
+    template = overrides.get(TEMPLATE_KEY)
+    has_pieces = any(key.startswith(PIECES_PREFIX) for key in (*gguf.keys(), *overrides))
+    if has_pieces and template is None:
+        return []
+    pieces = chat_pieces(gguf, notes, template if isinstance(template, str) else None)
+    values = pieces.metadata() if pieces is not None else {}
+    return [
+        (key, "bool" if isinstance(value, bool) else "string", [value], False)
+        for key, value in values.items()
+        if key not in overrides
+    ]
 
 
 def _importance(

@@ -15,6 +15,7 @@ _COMMANDS = {
     "bench": "measure the speed of prompts and of decoding",
     "compare": "tell size, quality and speed of several files of one model",
     "convert": "write a model of another format as GGUF",
+    "export": "write a GGUF file that runs without Python: with its program and chat pieces inside",
     "fit": "tell the memory a model needs, and whether it fits this machine",
     "imatrix": "tell what the columns of a model's matrices weigh in a text",
     "info": "explain a GGUF file: metadata, types, tokenizer, memory to run",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..convert import OUTTYPES, convert, hub
+from ..models import load_definition
 from .common import EXIT_OK, ArgumentParser, check_output, format_bytes, is_terminal, log
 from .progress import progress_of
 
@@ -38,12 +39,21 @@ def main(argv: Sequence[str]) -> int:
     add("--outtype", choices=tuple(OUTTYPES), default="auto", help="type of matrices; auto: as they are (default)")
     add("--tokenizer", metavar="FILE", help="llama2.c's tokenizer file, where it is not beside IN")
     add("--base", metavar="BASE", help="the model that an adapter is for, where the one it names is not at hand")
+    add(
+        *("--definition",),
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="a Python file that registers an architecture; it is run; may be repeated",
+    )
     add("--name", metavar="TEXT", help="the model's name, for the file's metadata")
     add("--description", metavar="TEXT", help="the model's description")
     add("-q", "--quiet", action="store_true", help="print errors only")
     add("-h", "--help", action="help", help="print this and exit")
     args = parser.parse(argv)
-    check_output(args.output, args.source, args.tokenizer)
+    check_output(args.output, args.source, args.tokenizer, *args.definition)
+    for file in args.definition:
+        load_definition(file)
     start = time.perf_counter()
     notes: list[str] = []
     source, name = args.source, args.name

@@ -11,8 +11,10 @@ from typing import Any
 
 from .. import _core
 from .._types import TensorInfo
-from ..errors import NanoError
+from ..errors import NanoError, NotFoundError
 from ..model import MemoryReport, Model, default_model_path
+from ..models import PROGRAM_KEY, checked_bytes
+from ..pieces import PIECES_PREFIX
 from .common import EXIT_OK, ArgumentParser, emit, format_bytes
 from .report import aligned, file_rows, shortened
 
@@ -70,6 +72,8 @@ def _facts(gguf: _core.Gguf) -> dict[str, Any]:
         "types": _types(tensors),
         "tokenizer": _tokenizer(gguf),
         "chat_templates": _chat_templates(gguf),
+        "program": _program(gguf),
+        "chat_pieces": _chat_pieces(gguf),
         "memory": [] if isinstance(needs, str) else [{**asdict(r), "fits": r.fits} for r in needs],
         "cannot_run": needs if isinstance(needs, str) else None,
         **({"adapter": _adapter(gguf, tensors)} if kind == "adapter" else {}),
@@ -79,7 +83,7 @@ def _facts(gguf: _core.Gguf) -> dict[str, Any]:
 
 def _kind(gguf: _core.Gguf, tensors: Sequence[TensorInfo]) -> str:
     named = gguf.get("general.type")
-    if named in ("adapter", "imatrix", "logprobs"):
+    if named in ("adapter", "imatrix", "logprobs", "sidecar"):
         return str(named)
     return "model" if tensors else "vocabulary"
 
@@ -134,6 +138,31 @@ def _chat_templates(gguf: _core.Gguf) -> dict[str, str]:
     return {name: text for name, text in found.items() if isinstance(text, str)}
 
 
+def _program(gguf: _core.Gguf) -> dict[str, Any] | None:
+    """The program in the file: its version and bytes, and what is wrong with it; None where there is none."""
+    if PROGRAM_KEY not in gguf:
+        return None
+    out: dict[str, Any] = {"version": None, "bytes": _length(gguf[PROGRAM_KEY]), "problem": None}
+    try:
+        data = checked_bytes(gguf, PROGRAM_KEY)
+        out["version"] = _core.program_version(data)
+        _core.Graph.load(data)
+    except NanoError as error:
+        out["problem"] = str(error)
+    return out
+
+
+def _chat_pieces(gguf: _core.Gguf) -> dict[str, Any] | None:
+    """Whether the literal pieces of the file's chat template take a system message; None where it has no pieces."""
+    try:
+        _core.Chat(gguf)
+    except NotFoundError:
+        return None
+    except NanoError as error:
+        return {"system": False, "problem": str(error)}
+    return {"system": f"{PIECES_PREFIX}system_open" in gguf, "problem": None}
+
+
 def _needs(gguf: _core.Gguf) -> list[MemoryReport] | str:
     """What the model needs with the context that it is opened with, and with its own; or why it cannot run."""
     out: list[MemoryReport] = []
@@ -171,6 +200,7 @@ def _text(gguf: _core.Gguf, facts: Mapping[str, Any], values: Mapping[str, Any],
         a = facts["adapter"]
         ranks = ", ".join(map(str, a["ranks"]))
         rows.append(("adapter", shortened(f"{a['type']} for {a['weights']} weights, rank {ranks}, alpha {a['alpha']}")))
+    rows += _export_rows(facts)
     lines = [aligned(rows), *_type_lines(facts["types"]), *_tokenizer_lines(facts["tokenizer"])]
     for name, text in facts["chat_templates"].items():
         lines += ["", f"chat template '{shortened(name)}' ({len(text)} characters)", f"  {shortened(text)}"]
@@ -187,8 +217,30 @@ _KINDS = {
     "adapter": "adapter: changes another model's weights",
     "imatrix": "importance matrix: what quantising a model should spare",
     "logprobs": "log-probabilities of a text: what a model's divergence is measured from",
+    "sidecar": "program and chat pieces for the model that it lies beside",
     "vocabulary": "vocabulary: a tokenizer, and no weights",
 }
+
+
+def _export_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is inside for programs without Python."""
+    if facts["kind"] not in ("model", "sidecar"):
+        return []
+    program, pieces = facts["program"], facts["chat_pieces"]
+    rows = []
+    if program is None:
+        rows.append(("program", "none inside (nanollm export adds it)"))
+    else:
+        text = f"version {program['version']}, {format_bytes(program['bytes'])}"
+        rows.append(("program", shortened(program["problem"] or text)))
+    if pieces is None:
+        rows.append(("chat pieces", "none inside"))
+    else:
+        rows.append(("chat pieces", shortened(pieces["problem"] or f"inside, {_SYSTEM[pieces['system']]}")))
+    return rows
+
+
+_SYSTEM = {True: "system messages too", False: "without system messages"}
 
 
 def _type_lines(types: Mapping[str, Mapping[str, Any]]) -> list[str]:

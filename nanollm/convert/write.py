@@ -12,7 +12,9 @@ import numpy as np
 from nanollm import _core
 from nanollm.convert.source import FLOATS, Source, SourceTensor
 from nanollm.errors import FormatError, ShapeError, UnsupportedError
+from nanollm.export import TEMPLATE_KEY, chat_pieces, pieces_of
 from nanollm.models import PROGRAM_KEY, Array, Record, Value, build
+from nanollm.pieces import PIECES_PREFIX
 
 __all__ = ["OUTTYPES", "write"]
 
@@ -44,6 +46,7 @@ def write(
     types = {t.name: _type(t, outtype, note) for t in tensors}
     metadata = _metadata(source, tensors, types, outtype, name, description)
     program = None if source.is_adapter else _program(source, tensors, metadata)
+    metadata |= {} if source.is_adapter else _chat(source, metadata, note)
 
     total = sum(_n_bytes(t, types[t.name]) for t in tensors)
     done = 0
@@ -52,7 +55,7 @@ def write(
         for key in dict.fromkeys((*kept, *metadata)):
             if key in metadata:
                 w.set(key, _kind(metadata[key]), metadata[key])
-            elif source.gguf is not None and key != PROGRAM_KEY:
+            elif source.gguf is not None and key != PROGRAM_KEY and not key.startswith(PIECES_PREFIX):
                 w.copy(source.gguf, key)
         if program is not None:
             w.set(PROGRAM_KEY, "uint8", np.frombuffer(program, np.uint8))
@@ -122,6 +125,23 @@ def _program(source: Source, tensors: list[SourceTensor], metadata: dict[str, Va
         )
     except ShapeError as e:  # of two activations: no tensor is to blame
         raise e if str(source.path) in str(e) else ShapeError(f"{source.path}: {e}") from None
+
+
+def _chat(source: Source, metadata: dict[str, Value], note: Callable[[str], None]) -> dict[str, str | bool]:
+    """The chat template's pieces, where there is one and it has some."""
+    notes: list[str] = []
+    if source.gguf is not None:
+        pieces = chat_pieces(source.gguf, notes)
+    else:
+        template, tokens = metadata.get(TEMPLATE_KEY), metadata.get("tokenizer.ggml.tokens")
+        if not isinstance(template, str) or not isinstance(tokens, list):
+            return {}
+        ids = [metadata.get(f"tokenizer.ggml.{role}_token_id") for role in ("bos", "eos")]
+        bos, eos = ["" if not isinstance(i, int) else tokens[i] for i in ids]
+        pieces = pieces_of(template, bos, eos, f"{source.path}: {TEMPLATE_KEY}", notes)
+    for text in notes:
+        note(text)
+    return pieces.metadata() if pieces is not None else {}
 
 
 def _order(t: SourceTensor) -> tuple[int, int]:
