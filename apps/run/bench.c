@@ -93,9 +93,16 @@ static void mean(const double *x, int64_t n, double *average, double *deviation)
     *deviation = n > 1 ? sqrt(squares / (double)(n - 1)) : 0;
 }
 
-static int compare(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y ? 1 : 0;
+/* The one of n values that as many are smaller than as are larger, or half way between two such; sorts them. */
+static double median(double *x, int64_t n) {
+    for (int64_t i = 1; i < n; i++) {
+        for (int64_t k = i; k > 0 && x[k] < x[k - 1]; k--) {
+            const double larger = x[k - 1];
+            x[k - 1] = x[k];
+            x[k] = larger;
+        }
+    }
+    return 0.5 * (x[n / 2] + x[(n - 1) / 2]);
 }
 
 static void summarise(bench *b) {
@@ -106,13 +113,21 @@ static void summarise(bench *b) {
     mean(b->samples_ns, n, &b->avg_ns, &b->stddev_ns);
     mean(b->samples_ts, n, &b->avg_ts, &b->stddev_ts);
     memcpy(sorted, b->samples_ts, (size_t)n * sizeof *sorted);
-    qsort(sorted, (size_t)n, sizeof *sorted, compare);
-    b->median_ts = 0.5 * (sorted[n / 2] + sorted[(n - 1) / 2]);
+    b->median_ts = median(sorted, n);
     free(sorted);
     (void)strftime(b->test_time, sizeof b->test_time, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
 }
 
 /* ------------------------------------------------------------------ output */
+
+/* A type's name in small letters, as llama-bench has it. */
+static const char *small_name(nano_type type, char out[16]) {
+    (void)snprintf(out, 16, "%s", nano_type_name(type));
+    for (char *c = out; *c != '\0'; c++) {
+        *c = *c >= 'A' && *c <= 'Z' ? (char)(*c - 'A' + 'a') : *c;
+    }
+    return out;
+}
 
 static void add_test(text *t, const test *x) {
     if (x->n_prompt > 0) {
@@ -140,6 +155,7 @@ static void add_cell(text *line, int width, const char *cell) {
 typedef enum line_kind { LINE_HEAD, LINE_RULE, LINE_ROW } line_kind;
 
 static void emit_markdown(const bench *b, line_kind kind) {
+    char name[16];
     text cells[11], line = {NULL, 0, 0};
     memset(cells, 0, sizeof cells);
     if (kind == LINE_ROW) {
@@ -150,8 +166,8 @@ static void emit_markdown(const bench *b, line_kind kind) {
         text_addf(&cells[3], "CPU %s", nano_cpu_level());
         text_addf(&cells[4], "%" PRId32, b->limits.n_threads);
         text_addf(&cells[5], "%" PRId32, b->limits.n_batch);
-        text_addf(&cells[6], "%s", nano_type_name(b->limits.type_k));
-        text_addf(&cells[7], "%s", nano_type_name(b->limits.type_v));
+        text_addf(&cells[6], "%s", small_name(b->limits.type_k, name));
+        text_addf(&cells[7], "%s", small_name(b->limits.type_v, name));
         text_addf(&cells[8], "%d", b->limits.deterministic ? 1 : 0);
         add_test(&cells[9], &b->test);
         text_addf(&cells[10], "%.2f \xC2\xB1 %.2f", b->avg_ts, b->stddev_ts);
@@ -199,7 +215,7 @@ typedef struct field {
 enum { N_FIELDS = 21 };
 
 static void collect_fields(const bench *b, field out[N_FIELDS]) {
-    static char backend[64];
+    static char backend[64], type_k[16], type_v[16];
     (void)snprintf(backend, sizeof backend, "CPU %s", nano_cpu_level());
     const nano_limits *l = &b->limits;
     const field fields[N_FIELDS] = {{"version", FIELD_TEXT, nano_version(), 0},
@@ -211,8 +227,8 @@ static void collect_fields(const bench *b, field out[N_FIELDS]) {
                                     {"model_n_params", FIELD_INT, NULL, (double)b->n_params},
                                     {"n_batch", FIELD_INT, NULL, l->n_batch},
                                     {"n_threads", FIELD_INT, NULL, l->n_threads},
-                                    {"type_k", FIELD_TEXT, nano_type_name(l->type_k), 0},
-                                    {"type_v", FIELD_TEXT, nano_type_name(l->type_v), 0},
+                                    {"type_k", FIELD_TEXT, small_name(l->type_k, type_k), 0},
+                                    {"type_v", FIELD_TEXT, small_name(l->type_v, type_v), 0},
                                     {"deterministic", FIELD_BOOL, NULL, l->deterministic ? 1 : 0},
                                     {"n_prompt", FIELD_INT, NULL, b->test.n_prompt},
                                     {"n_gen", FIELD_INT, NULL, b->test.n_gen},

@@ -26,6 +26,8 @@ static void add_timings(timings *sum, const timings *t) {
     sum->n_cached += t->n_cached;
     sum->eval_ms += t->eval_ms;
     sum->n_eval += t->n_eval;
+    sum->n_drafted += t->n_drafted;
+    sum->n_accepted += t->n_accepted;
     sum->total_ms += t->total_ms;
 }
 

@@ -18,6 +18,7 @@ typedef struct engine {
     nano_session *session;
     int32_t *seen; /* (n_ctx) the tokens in slot 0, n_seen of them */
     int32_t n_seen;
+    int32_t n_loaded;  /* tokens that the prompt cache file had */
     int32_t first_row; /* the position whose logits are the first row of the last step; INT32_MAX: none */
     double load_ms;
 } engine;

@@ -74,6 +74,7 @@ int load_prompt_cache(engine *e, const options *o) {
         e->n_seen = 0;
         return fail(EXIT_ERROR, "%s", err.message);
     }
+    e->n_loaded = e->n_seen;
     return EXIT_OK;
 }
 
@@ -83,7 +84,8 @@ int save_prompt_cache(const generation *g) {
     nano_error err = {NANO_OK, ""};
     const int32_t most = o->prompt_cache_all ? e->n_seen : g->n_prompt;
     const int32_t n = most < e->n_seen ? most : e->n_seen;
-    if (o->prompt_cache == NULL || o->prompt_cache_ro || n == 0) {
+    const bool has_all = !o->prompt_cache_all && e->n_loaded >= n && g->timings.n_prompt <= 1;
+    if (o->prompt_cache == NULL || o->prompt_cache_ro || n == 0 || has_all) {
         return EXIT_OK;
     }
     return nano_session_save(e->session, 0, e->seen, n, o->prompt_cache, &err) == NANO_OK

@@ -145,6 +145,7 @@ static nano_status evaluate_last(generation *g, nano_error *err) {
     step[0] = g->tokens[n - 1];
     const int32_t n_draft = most > 0 ? nano_lookup_draft(g->tokens, n, step + 1, (int32_t)most) : 0;
     const nano_status status = engine_keep(e, n - 1, err);
+    g->timings.n_drafted += n_draft;
     return status == NANO_OK ? engine_step(e, step, n_draft + 1, true, err) : status;
 }
 
@@ -161,6 +162,7 @@ static nano_status next_logits(generation *g, const float **logits, nano_error *
         status = is_drafted ? NANO_OK : evaluate_last(g, err);
         g->timings.eval_ms += now_ms() - start;
         g->timings.n_eval += status == NANO_OK ? 1 : 0;
+        g->timings.n_accepted += is_drafted ? 1 : 0;
     }
     int32_t n_rows = 0;
     const float *rows = nano_session_logits(e->session, &n_rows);

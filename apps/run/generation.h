@@ -15,7 +15,9 @@ typedef struct timings {
     int64_t n_prompt; /* evaluated; those found in the KV cache are not among them */
     int64_t n_cached; /* prompt tokens found in the KV cache */
     double eval_ms;
-    int64_t n_eval; /* generated tokens evaluated */
+    int64_t n_eval;     /* generated tokens evaluated */
+    int64_t n_drafted;  /* tokens that steps tried out (--lookup) ... */
+    int64_t n_accepted; /* ... and those of them that became text */
     double total_ms;
 } timings;
 

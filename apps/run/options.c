@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 typedef enum kind {
     KIND_GROUP, /* no option: a title in --help */
@@ -206,7 +207,7 @@ static bool are_types(const char *s, bool may_be_many) {
         const size_t n = strcspn(s, ",");
         bool is_known = false;
         for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
-            is_known = is_known || (strlen(known[i]) == n && strncmp(known[i], s, n) == 0);
+            is_known = is_known || (strlen(known[i]) == n && strncasecmp(known[i], s, n) == 0);
         }
         s += n;
         if (!is_known || *s == '\0' || !may_be_many) {

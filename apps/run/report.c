@@ -229,7 +229,11 @@ void report_model(text *t, const engine *e, bool verbose) {
                   e->n_ctx_train, e->limits.n_ctx);
     }
     if (verbose) {
-        add_row(t, "cpu levels", "%s", nano_cpu_levels());
+        text_addf(t, "%-*s", NAME_WIDTH, "cpu levels");
+        for (const char *c = nano_cpu_levels(); *c != '\0'; c++) {
+            text_addf(t, *c == ',' ? ", " : "%c", *c);
+        }
+        text_add(t, "\n", 1);
         text_add(t, "\n", 1);
         report_metadata(t, e->gguf);
         text_add(t, "\n", 1);
@@ -322,6 +326,10 @@ void report_timings(text *t, const timings *spent) {
     add_timing(t, "prompt eval", spent->prompt_ms, spent->n_prompt, "tokens");
     add_timing(t, "eval", spent->eval_ms, spent->n_eval, "runs  ");
     add_timing(t, "total", spent->total_ms, spent->n_prompt + spent->n_eval, "tokens");
+    if (spent->n_drafted > 0) {
+        text_addf(t, "%12s      = %8" PRId64 " tokens drafted, %" PRId64 " accepted\n", "lookup", spent->n_drafted,
+                  spent->n_accepted);
+    }
     text_addf(t, "%12s      = %11.2f MiB\n", "peak memory", (double)nano_memory_peak() / mib);
 }
 
@@ -388,9 +396,9 @@ void report_result_json(text *t, const generation *g, nano_str answer, const tim
     text_addf(t,
               ", \"timings\": {\"load_ms\": %.3f, \"sample_ms\": %.3f, \"n_sample\": %" PRId64 ", \"prompt_ms\": %.3f"
               ", \"n_prompt\": %" PRId64 ", \"n_cached\": %" PRId64 ", \"eval_ms\": %.3f, \"n_eval\": %" PRId64
-              ", \"total_ms\": %.3f}, \"memory\": {",
+              ", \"n_drafted\": %" PRId64 ", \"n_accepted\": %" PRId64 ", \"total_ms\": %.3f}, \"memory\": {",
               spent->load_ms, spent->sample_ms, spent->n_sample, spent->prompt_ms, spent->n_prompt, spent->n_cached,
-              spent->eval_ms, spent->n_eval, spent->total_ms);
+              spent->eval_ms, spent->n_eval, spent->n_drafted, spent->n_accepted, spent->total_ms);
     report_memory_json(t, g->engine, false);
     text_addf(t, ", \"peak\": %" PRIu64 "}, \"cpu\": \"%s\", \"version\": \"%s\"}\n", nano_memory_peak(),
               nano_cpu_level(), nano_version());
