@@ -4,7 +4,7 @@
  */
 #include "cpu/kernels/levels.h"
 
-enum { V_ROWS = 4, ROW_BLOCK = 32 };
+enum { V_ROWS = 4, AHEAD = 2 * V_ROWS, ROW_BLOCK = 32 };
 
 V_INLINE vf load(const nano_type type, const void *p) {
     switch (type) {
@@ -47,7 +47,12 @@ V_INLINE void multiply(const nano_type type, const nano_linear_args *a, const ui
         }
     }
     int64_t i = 0;
+    const uint8_t *next = rows[0] + AHEAD * a->w_stride;
     for (; i + V_LANES <= a->n; i += V_LANES) {
+        if (tile == 1) { /* several streams at once are more than the processor follows by itself */
+            prefetch(next, V_ROWS * V_LANES * bytes);
+            next += V_ROWS * V_LANES * bytes;
+        }
         for (int r = 0; r < V_ROWS; r++) {
             w[r] = load(type, rows[r] + bytes * i);
         }
@@ -71,9 +76,7 @@ V_INLINE void multiply(const nano_type type, const nano_linear_args *a, const ui
         }
     }
     for (int c = 0; c < tile; c++) {
-        const __m128 low = _mm_hadd_ps(v_fold(acc[c][0]), v_fold(acc[c][1]));
-        const __m128 high = _mm_hadd_ps(v_fold(acc[c][2]), v_fold(acc[c][3]));
-        store_4(y + c * a->y_stride, _mm_hadd_ps(low, high), n_lanes);
+        store_4(y + c * a->y_stride, v_fold(v_fold_4(acc[c])), n_lanes);
     }
 }
 

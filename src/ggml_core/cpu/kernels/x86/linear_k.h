@@ -275,19 +275,18 @@ V_INLINE void stream_rows(const format f, const nano_linear_args *a, const uint8
     const float *d = nano_a8_d(a->x, a->n);
     const int16_t *half_sum = nano_a8_sum(a->x, a->n);
     const uint8_t *next = rows[0] + V_ROWS * a->w_stride;
+    const int64_t ahead = V_ROWS * f.bytes * NANO_BLOCK / f.size;
     vf acc = v_set_f(0.0f);
     for (int64_t block = 0; block < a->n / f.size; block++) {
         const size_t offset = (size_t)(block * f.bytes);
         head h;
-        for (int i = 0; i < V_ROWS * f.bytes; i += NANO_CACHE_LINE) {
-            _mm_prefetch((const char *)(next + i), _MM_HINT_T1);
-        }
-        next += V_ROWS * f.bytes;
         read_head(f, rows, offset, &h);
         for (int g = 0; g < f.size / f.group; g++) {
             panel_block w[4];
             unpack_group(f, rows, offset, &h, g, w);
             for (int b = 0; b < f.group / NANO_BLOCK; b++) {
+                prefetch(next, ahead);
+                next += ahead;
                 int32_t start[2];
                 float sum[2];
                 start_sums(f, half_sum, 1, start);

@@ -100,9 +100,7 @@ V_INLINE void stream_rows(const format f, const nano_linear_args *a, const uint8
     vf acc = v_set_f(0.0f);
     for (int64_t b = 0; b < a->n / NANO_BLOCK; b++) {
         panel_block w;
-        for (int i = 0; i < V_ROWS * f.bytes; i += NANO_CACHE_LINE) {
-            _mm_prefetch((const char *)(next + i), _MM_HINT_T1);
-        }
+        prefetch(next, V_ROWS * f.bytes);
         next += V_ROWS * f.bytes;
         unpack(f, rows, (size_t)(b * f.bytes), &w);
         const int32_t block_sum = nano_a8_block_sum(sum + 2 * b);

@@ -77,6 +77,14 @@ V_INLINE vf v_unzip(vf a, vf b, int odd) {
     return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(mixed), 0xd8));
 }
 
+/* Four lanes of each of four vectors to one lane: lane 4 k + i is the sum of lanes 4 k .. 4 k + 3 of v[i]. */
+V_INLINE vf v_fold_4(const vf *v) {
+    const __m256 a = _mm256_add_ps(_mm256_unpacklo_ps(v[0], v[1]), _mm256_unpackhi_ps(v[0], v[1]));
+    const __m256 b = _mm256_add_ps(_mm256_unpacklo_ps(v[2], v[3]), _mm256_unpackhi_ps(v[2], v[3]));
+    const __m256d low = _mm256_unpacklo_pd(_mm256_castps_pd(a), _mm256_castps_pd(b));
+    const __m256d high = _mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b));
+    return _mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high));
+}
 /* Folded in halves: always the same order. */
 V_INLINE __m128 v_fold(vf v) { return _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)); }
 V_INLINE __m128 v_fold_max(vf v) { return _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)); }
