@@ -272,81 +272,81 @@ class Device:
     def run(self, words: Sequence[str], write: Callable[[bytes], None], stdin: int = subprocess.DEVNULL) -> int:
         """Runs nanollm-run with `words` in DIRECTORY and returns its exit code. `write` gets what it prints, as it
         comes; stderr is ours. The first Ctrl-C interrupts it there, the second kills it."""
-        token = secrets.token_hex(8)
-        marker, pid = f"nanollm-{token}:".encode(), f"{DIRECTORY}/{token}.pid"
-        script = f"""{_command(words, pid)}; printf '{marker.decode()}%d' $?; rm -f {pid}"""
+        mark = f"nanollm-{secrets.token_hex(8)}:"
+        start = shlex.quote(f'printf \'{mark}%d\\n\' $$; exec "$0" "$@"')
+        script = f"cd {DIRECTORY} && sh -c {start} ./{PROGRAM} {shlex.join(words)}; printf '{mark}%d' $?"
         # A process group of its own: Ctrl-C in the terminal is for this process to pass on.
         adb = subprocess.Popen(
             [*self._adb, "shell", script], stdin=stdin, stdout=subprocess.PIPE, process_group=0, bufsize=0
         )
         assert adb.stdout is not None
-        until = _Until(marker, write)
+        output = _Marked(mark.encode(), write)
         interrupted = False
         try:
             while True:
                 try:
                     if not (piece := adb.stdout.read(65536)):
                         break
-                    until.feed(piece)
+                    output.feed(piece)
                 except KeyboardInterrupt:
                     if interrupted:
                         raise
                     interrupted = True
-                    self._signal("INT", pid)
+                    self._kill("INT", output.pid)
         except BaseException:
             with suppress(Exception):
-                self._signal("KILL", pid)
+                self._kill("KILL", output.pid)
             raise
         finally:
             adb.stdout.close()
-            if until.code is None:
+            if output.code is None:
                 adb.kill()
             adb.wait()
-        if until.code is None:
+        if output.code is None:
             raise DeviceError(f"{self.serial}: the connection was lost")
-        return until.code
+        return output.code
 
     def run_in_terminal(self, words: Sequence[str]) -> int:
-        """The same with a terminal on the device, for conversations. adb passes keys and the exit code on."""
-        pid = f"{DIRECTORY}/{secrets.token_hex(8)}.pid"
-        script = f"{_command(words, pid)}; code=$?; rm -f {pid}; exit $code"
+        """The same with a terminal on the device, for conversations: adb passes keys and the exit code on."""
+        script = f"cd {DIRECTORY} && ./{PROGRAM} {shlex.join(words)}"
         return subprocess.run([*self._adb, "shell", "-t", script], check=False).returncode
 
-    def _signal(self, name: str, pid: str) -> None:
-        self.shell(f"kill -{name} $(cat {pid}) 2>/dev/null; true")
+    def _kill(self, signal: str, pid: int | None) -> None:
+        if pid is not None:
+            self.shell(f"kill -{signal} {pid} 2>/dev/null; true")
 
 
-def _command(words: Sequence[str], pid: str) -> str:
-    """Shell for nanollm-run with `words`, whatever is in them, that leaves its process id in the file `pid`."""
-    inner = shlex.quote(f'echo $$ > {pid}; exec "$0" "$@"')
-    return f"cd {DIRECTORY} && sh -c {inner} ./{PROGRAM} {shlex.join(words)}"
+class _Marked:
+    """What a program prints, between a first line `mark` PID and, without a line end before it, `mark` CODE."""
 
-
-class _Until:
-    """Passes bytes on until `marker`, after which an exit code follows."""
-
-    def __init__(self, marker: bytes, write: Callable[[bytes], None]) -> None:
-        self._marker, self._write = marker, write
+    def __init__(self, mark: bytes, write: Callable[[bytes], None]) -> None:
+        self._mark, self._write = mark, write
         self._held = b""
         self._is_past = False
+        self.pid: int | None = None
 
     def feed(self, piece: bytes) -> None:
         self._held += piece
+        if self.pid is None:
+            line, end, rest = self._held.partition(b"\n")
+            if not end:
+                return
+            self.pid, self._held = int(line.strip().removeprefix(self._mark)), rest
         if self._is_past:
             return
-        text, found, rest = self._held.partition(self._marker)
+        text, found, rest = self._held.partition(self._mark)
         if found:
             self._is_past = True
             self._held = rest
-        else:  # what may be the marker's beginning waits
-            n = next((n for n in range(len(self._marker) - 1, 0, -1) if text.endswith(self._marker[:n])), 0)
+        else:  # what may be the mark's beginning waits
+            n = next((n for n in range(len(self._mark) - 1, 0, -1) if text.endswith(self._mark[:n])), 0)
             text, self._held = text[: len(text) - n], text[len(text) - n :]
         if text:
             self._write(text)
 
     @property
     def code(self) -> int | None:
-        """The exit code; None when the marker did not come."""
+        """The exit code; None when the second mark did not come."""
         digits = self._held.strip()
         return int(digits) if self._is_past and digits.isdigit() else None
 

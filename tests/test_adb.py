@@ -11,12 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import terminal
 
-from nanollm import _core, adb
+from nanollm import adb
 
 STAND_IN = Path(__file__).with_name("adb_stand_in.py")
 HERE = "data/local/tmp/nanollm"
@@ -35,7 +36,6 @@ def phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.delenv("ANDROID_SERIAL", raising=False)
     monkeypatch.delenv("ANDROID_NDK", raising=False)
     yield root
-    assert not list((root / HERE).glob("*.pid"))
     assert not list(root.rglob("*.part"))
 
 
@@ -181,7 +181,7 @@ def test_a_push_that_fails_leaves_the_old_file(
     with pytest.raises(adb.DeviceError, match=r"m\.gguf: damaged on its way"):
         device.push(local, "m.gguf", _silent)
     assert (phone / HERE / "m.gguf").read_bytes() == b"old"
-    assert [p.name for p in (phone / HERE).iterdir()] == ["m.gguf", "m.gguf.sha256"]
+    assert sorted(p.name for p in (phone / HERE).iterdir()) == ["m.gguf", "m.gguf.sha256"]
 
 
 def test_a_full_device(phone: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -195,16 +195,16 @@ def test_a_full_device(phone: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert not calls(phone, "push")
 
 
-def test_the_marker_of_the_end_is_never_printed() -> None:
+def test_marks_are_never_printed() -> None:
     for size in (1, 2, 3, 7, 100):
         out: list[bytes] = []
-        until = adb._Until(b"nano-12:", out.append)
-        data = b"nanonano-1nano-nano-12:130"
+        output = adb._Marked(b"nano-12:", out.append)
+        data = b"nano-12:4711\nnanonano-1nano-nano-12:130"
         for i in range(0, len(data), size):
-            until.feed(data[i : i + size])
+            output.feed(data[i : i + size])
         assert b"".join(out) == b"nanonano-1nano-"
-        assert until.code == 130
-    assert adb._Until(b"x", out.append).code is None
+        assert (output.pid, output.code) == (4711, 130)
+    assert adb._Marked(b"x", out.append).code is None
 
 
 # ------------------------------------------------------------------- running
@@ -273,7 +273,7 @@ def test_once_there_it_is_found_again(phone: Path, binary: Path, model: Path, tm
     words = ["-p", "Once", "-n", "4", "--temp", "0", "-c", "64"]
     named = nanollm("--binary", binary, "run", model.name, *words)
     assert named.returncode == 0, named.stderr
-    assert named.stdout.startswith("Once")
+    assert named.stdout.startswith(" upon a time")
     assert "on the device already" in named.stderr
     assert nanollm("--binary", binary, "-q", "run", *words).stdout == named.stdout
     assert nanollm("--binary", binary, "-q", "run", "-m", model, *words).stdout == named.stdout
@@ -308,6 +308,16 @@ def test_bench_fit_and_info(phone: Path, binary: Path, model: Path) -> None:
     assert info.returncode == 0, info.stderr
 
 
+def running_in(phone: Path) -> list[str]:
+    """Processes whose current folder is the device's."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        with suppress(OSError):
+            if link.readlink() == (phone / HERE).resolve():
+                found.append(link.parent.name)
+    return found
+
+
 def test_text_streams_and_ctrl_c_ends_the_program_there(phone: Path, binary: Path, model: Path) -> None:
     words = ["run", model, "-p", "Once", "-n", "100000", "--ignore-eos", "--temp", "0", "-c", "4096"]
     process = subprocess.Popen(
@@ -324,16 +334,26 @@ def test_text_streams_and_ctrl_c_ends_the_program_there(phone: Path, binary: Pat
         assert piece, (seen, process.stderr and process.stderr.read())
         seen += piece
     assert process.poll() is None
-    pids = [int(path.read_text()) for path in (phone / HERE).glob("*.pid")]
-    assert len(pids) == 1
+    assert running_in(phone)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
     for _ in range(100):
-        if not Path(f"/proc/{pids[0]}").exists():
+        if not running_in(phone):
             break
         time.sleep(0.1)
-    assert not Path(f"/proc/{pids[0]}").exists()
+    assert not running_in(phone)
+
+
+def test_a_file_without_a_program_gets_one_there(phone: Path, binary: Path, tiny: Path) -> None:
+    words = ["run", tiny, "-p", "the", "-n", "4", "--temp", "0"]
+    done = nanollm("--binary", binary, *words)
+    assert done.returncode == 0, done.stderr
+    assert f"{tiny.name}.nanollm: pushed" in done.stderr
+    assert not tiny.with_name(f"{tiny.name}.nanollm").exists()
+    again = nanollm("--binary", binary, *words)
+    assert again.stdout == done.stdout
+    assert "pushed" not in again.stderr
 
 
 def test_a_conversation_in_a_terminal(phone: Path, binary: Path, chatty: Path) -> None:
@@ -364,8 +384,4 @@ def test_building_for_the_device(phone: Path, model: Path, monkeypatch: pytest.M
         cwd=phone,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("Once")
-
-
-def test_the_version_is_told_in_help() -> None:
-    assert _core.version() in terminal.run("nanollm", "--version").stdout
+    assert done.stdout.strip()

@@ -42,7 +42,10 @@ set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
 set(CMAKE_C_FLAGS_INIT "-ffunction-sections -fdata-sections -fno-unwind-tables -fno-asynchronous-unwind-tables")
 set(CMAKE_C_FLAGS_RELEASE "-O2 -DNDEBUG" CACHE STRING "Flags of release builds")
 set(CMAKE_EXE_LINKER_FLAGS_INIT "-s -Wl,--gc-sections")
-if(NANOLLM_ZIG_TARGET MATCHES "musl")
+if(NANOLLM_ZIG_TARGET MATCHES "gnu")
+    # Zig's headers of glibc use _Generic in string.h's macros, of which -std=c99 -Wpedantic complains.
+    string(APPEND CMAKE_C_FLAGS_INIT " -Wno-error=c11-extensions")
+else()
     set(CMAKE_EXE_LINKER_FLAGS_INIT "-s -static -Wl,--gc-sections")
 endif()
 

@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from .. import adb
+from .. import _core, adb
+from ..export import export
 from ..model import default_model_path
+from ..models import PROGRAM_KEY, sidecar_path
 from .common import EXIT_OK, ArgumentParser, UsageError, emit, is_terminal, log
 from .options import build_parser
 from .progress import progress_of
@@ -35,6 +37,7 @@ examples:
   nanollm adb run chat.gguf -cnv                   a conversation, in this terminal
   nanollm adb -s emulator-5554 bench model.gguf    one of several devices
 
+A file without a program inside gets one beside it on the device, as nanollm export --sidecar writes it.
 Everything lies in /data/local/tmp/nanollm on the device (adb shell rm -r /data/local/tmp/nanollm takes it away).
 ADB names the adb program, ANDROID_SERIAL the device. nanollm-run is built with zig (pip install ziglang cmake ninja),
 or with the NDK that ANDROID_NDK names. Ctrl-C ends the program there, and its exit code is this command's.
@@ -146,11 +149,18 @@ def _bring(device: adb.Device, local: Path, name: str, quiet: bool, is_program: 
 
 
 def _bring_model(device: adb.Device, local: Path, quiet: bool) -> str:
-    """Brings a model and its sidecar, and returns its name on the device."""
+    """Brings a model, with a sidecar where it has no program inside, and returns its name on the device."""
     name = f"models/{local.name}"
-    sidecar = local.with_name(local.name + ".nanollm")
-    if sidecar.is_file():
-        _bring(device, sidecar, f"{name}.nanollm", quiet)
+    with TemporaryDirectory() as folder:
+        sidecar = sidecar_path(local)
+        with _core.Gguf.open(local) as gguf:
+            is_whole = PROGRAM_KEY in gguf
+        if not is_whole and not sidecar.is_file():
+            stand_in = Path(folder) / local.name  # the model's own folder stays as it is
+            stand_in.symlink_to(local.resolve())
+            sidecar = export(stand_in, sidecar=True).path
+        if not is_whole:
+            _bring(device, sidecar, f"{name}.nanollm", quiet)
     _bring(device, local, name, quiet)
     return name
 
