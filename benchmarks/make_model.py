@@ -1,22 +1,27 @@
 """Writes GGUF files of real shapes with random weights and a real-sized vocabulary, for measuring speed and memory.
 
-Speed does not depend on the weights' values, so one block of random numbers, quantised once, is repeated.
+Speed does not depend on the weights' values, so one block of random numbers, quantised once, is repeated. Which type a
+matrix gets says the file type's recipe, as `nanollm quantize` has it, or --pure.
 
-    python benchmarks/make_model.py llama-3.2-1b Q8_0 -o /tmp/1b-q8_0.gguf
+    python benchmarks/make_model.py llama-3.2-1b Q8_0 -o 1b-q8_0.gguf
+    python benchmarks/make_model.py llama-3.2-1b Q4_K_M -o 1b-q4_k_m.gguf
+    python benchmarks/make_model.py gpt2-117m Q3_K --pure -o gpt2-q3_k.gguf
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice, product
+from pathlib import Path
 
 import numpy as np
 
 from nanollm import _core
 
-FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "BF16": 32}
+FILE_TYPES = {name: number for name, number in _core.ftypes().items() if number >= 0}
 TILE_ROWS = 64  # rows of random numbers that are repeated
 
 
@@ -97,13 +102,14 @@ def vocabulary(n_vocab: int) -> tuple[list[str], list[str]]:
     return [*byte_chars, *(a + b for a, b in merges), "<|end|>"], [f"{a} {b}" for a, b in merges]
 
 
-def metadata(s: Shape, name: str, type_name: str) -> Iterator[tuple[str, str, object]]:
+def metadata(s: Shape, name: str, file_type: int | None) -> Iterator[tuple[str, str, object]]:
     """Keys, kinds and values."""
     a = s.architecture
     tokens, merges = vocabulary(s.n_vocab)
     yield "general.architecture", "string", a
     yield "general.name", "string", f"{name}, random weights"
-    yield "general.file_type", "uint32", FILE_TYPES[type_name]
+    if file_type is not None:
+        yield "general.file_type", "uint32", file_type
     yield f"{a}.block_count", "uint32", s.n_layer
     yield f"{a}.context_length", "uint32", s.n_ctx
     yield f"{a}.embedding_length", "uint32", s.n_embd
@@ -126,17 +132,42 @@ def metadata(s: Shape, name: str, type_name: str) -> Iterator[tuple[str, str, ob
     yield "tokenizer.ggml.bos_token_id", "uint32", len(tokens) - 1
 
 
-def write(name: str, type_name: str, path: str, distinct: bool = False) -> None:
-    """Writes the model `name` with its matrices in `type_name`. `distinct`: no row is repeated."""
+def is_quantised(tensor: str) -> bool:
+    """Not so vectors and learned positions."""
+    return tensor.endswith(".weight") and "norm" not in tensor and tensor != "position_embd.weight"
+
+
+def recipe(name: str, file_type: int) -> dict[str, str]:
+    """The type that each tensor of the model `name` gets in a file of this type."""
+    types = {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "shapes.gguf")
+        write(name, path, lambda tensor: "Q4_0", file_type=None)  # small, and rows of whole blocks
+        with _core.Gguf.open(path) as gguf:
+            _core.quantize_file(
+                gguf,
+                None,
+                file_type,
+                dry_run=True,
+                allow_requantize=True,
+                progress=lambda step: types.update({step.tensor.name: step.type}),
+            )
+    return types
+
+
+def write(
+    name: str, path: str, type_of: Callable[[str], str], file_type: int | None = None, distinct: bool = False
+) -> None:
+    """Writes the model `name`, its matrices in the types that `type_of` says. `distinct`: no row is repeated."""
     s = SHAPES[name]
     rng = np.random.default_rng(1)
     with _core.GgufWriter(path) as w:
-        for key, kind, value in metadata(s, name, type_name):
+        for key, kind, value in metadata(s, name, file_type):
             w.set(key, kind, value)
-        listed = list(tensors(s))
-        for tensor, shape in listed:
-            w.add_tensor(tensor, shape, type_name if len(shape) == 2 else "F32")
-        for _, shape in listed:
+        listed = [(tensor, shape, type_of(tensor) if is_quantised(tensor) else "F32") for tensor, shape in tensors(s)]
+        for tensor, shape, type_name in listed:
+            w.add_tensor(tensor, shape, type_name)
+        for tensor, shape, type_name in listed:
             if len(shape) == 1:
                 w.write(np.ones(shape, np.float32))
                 continue
@@ -153,11 +184,20 @@ def main() -> None:
     """Command line."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("shape", choices=SHAPES)
-    p.add_argument("type", type=str.upper, choices=FILE_TYPES)
+    p.add_argument("type", type=str.upper, help=f"{', '.join(FILE_TYPES)}; with --pure a tensor's type")
     p.add_argument("-o", "--output", required=True, metavar="FILE")
+    p.add_argument("--pure", action="store_true", help="all matrices in the one type")
     p.add_argument("--distinct", action="store_true", help="repeat no row: slower; for measuring quality, not speed")
     args = p.parse_args()
-    write(args.shape, args.type, args.output, args.distinct)
+    number = FILE_TYPES.get(args.type)
+    if args.pure:
+        if not _core.type_is_supported(args.type):
+            p.error(f"{args.type}: no type that a tensor can have")
+        write(args.shape, args.output, lambda tensor: str(args.type), number, args.distinct)
+    elif number is None:
+        p.error(f"{args.type}: no type that a file can have; --pure takes those of tensors")
+    else:
+        write(args.shape, args.output, recipe(args.shape, number).__getitem__, number, args.distinct)
 
 
 if __name__ == "__main__":

@@ -66,17 +66,23 @@ class ModelFile:
         self.path = path
         self._gguf = _core.Gguf.open(path)
         self._core = _core.CoreModel(self._gguf, build_program(self._gguf))
-        tensors = self._gguf.tensors
-        self.size = sum(tensor.n_bytes for tensor in tensors)
-        self.n_params = sum(math.prod(tensor.shape) for tensor in tensors)
-        self.type = self._described(Counter({t.type: t.n_bytes for t in tensors}).most_common(1)[0][0])
+        self.metadata = {key: self._gguf[key] for key in self._gguf.keys() if not self._gguf.kind(key)[1]}  # noqa: SIM118
+        self.tensors = self._gguf.tensors
+        self.size = sum(tensor.n_bytes for tensor in self.tensors)
+        self.n_params = sum(math.prod(tensor.shape) for tensor in self.tensors)
+        bytes_of: Counter[str] = Counter()
+        for tensor in self.tensors:
+            bytes_of[tensor.type] += tensor.n_bytes
+        self.main_type = bytes_of.most_common(1)[0][0]
+        """The type that most of its bytes have."""
 
-    def _described(self, largest: str) -> str:
+    @property
+    def type(self) -> str:
         """Architecture, size, type, as in "llama 1.2B Q8_0"."""
-        number = self._gguf.get("general.file_type")
-        named = {value: name for name, value in _core.ftypes().items()}
-        size = self._gguf.get("general.size_label") or _short_count(self.n_params)
-        return f"{self._gguf.get('general.architecture')} {size} {named.get(number, largest)}"
+        named: dict[Any, str] = {number: name for name, number in _core.ftypes().items()}
+        size = self.metadata.get("general.size_label") or _short_count(self.n_params)
+        kind = named.get(self.metadata.get("general.file_type"), self.main_type)
+        return f"{self.metadata.get('general.architecture')} {size} {kind}"
 
     def plan(self, limits: Limits) -> _core.Plan:
         """A plan that fits; raises MemoryLimitError where it does not."""
@@ -100,6 +106,7 @@ class Runner:
         self.asked = limits
         plan = file.plan(replace(limits, n_ctx=test.n_ctx, n_batch=min(limits.n_batch, test.n_ctx), n_outputs=1))
         self.limits = plan.limits
+        self.memory = plan.memory
         self._ids = file.ids(test.n_ctx)
         self._session = _core.Session(plan)
         self.cancel: Callable[[], None] = self._session.cancel
