@@ -108,7 +108,10 @@ class Model:
     one step; None takes what fits into 4 MiB. `cache_type`: "f16", "f32", "q8_0" or "q4_0", or one for keys and
     one for values. `deterministic`: logits are the same bits for any `n_batch` and any state of the KV cache (they
     are for any `n_threads` always). `importance`: add up what `Model.importance` tells. `check_memory`: refuse
-    what does not fit, with MemoryLimitError, before a weight is read.
+    what does not fit, with MemoryLimitError, before a weight is read. `n_threads_batch`: threads of steps of more
+    tokens than one; 0 takes `n_threads`. `cpu_mask`: the CPUs (0 to 255, bit by bit) that threads may run on, the
+    calling thread while it computes; 0 takes the fast ones where the system tells them apart. `poll`: how idle
+    threads wait, from 0, asleep, to 100, awake.
 
     One session belongs to a model. Calls from several threads are safe and wait for each other; for work side
     by side, open the file once a thread: the operating system shares the mapped weights. A forked child opens
@@ -128,6 +131,9 @@ class Model:
         cache_type: str | tuple[str, str] = "f16",
         importance: bool = False,
         check_memory: bool = True,
+        n_threads_batch: int = 0,
+        cpu_mask: int = 0,
+        poll: int = 50,
     ) -> None:
         start = time.perf_counter()
         _check_forced_level()
@@ -138,6 +144,7 @@ class Model:
         limits = _limits(
             self._gguf, self._core, n_ctx, n_threads, n_batch, n_slots, n_outputs, deterministic, cache_type
         )
+        limits = _with_threads(limits, n_threads_batch, cpu_mask, poll)
         plan = _core.Plan(self._core, replace(limits, importance=importance))
         self.memory = MemoryReport.of(plan)
         """The plan's table: exact bytes, kind by kind."""
@@ -493,6 +500,17 @@ def _n_ctx_limit(gguf: _core.Gguf) -> int:
     if gguf.has_tensor("position_embd.weight"):
         return gguf.tensor("position_embd.weight").shape[0]
     return _MAX_N_CTX
+
+
+def _with_threads(limits: Limits, n_threads_batch: int, cpu_mask: int, poll: int) -> Limits:
+    for name, value, high in (
+        ("n_threads_batch", n_threads_batch, _MAX_N_CTX),
+        ("cpu_mask", cpu_mask, (1 << 256) - 1),
+        ("poll", poll, 100),
+    ):
+        if not 0 <= operator.index(value) <= high:
+            raise ArgumentError(f"{name}: {value:#x}, expected 0 to {high:#x}")
+    return replace(limits, n_threads_batch=n_threads_batch, cpu_mask=cpu_mask, poll=poll)
 
 
 def _limits(

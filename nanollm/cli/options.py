@@ -59,6 +59,43 @@ def add_cache_types(add: Callable[..., Any]) -> None:
         )
 
 
+def add_cpus(add: Callable[..., Any]) -> None:
+    """`-C`, `-Cr` and `--poll`, through a group's `add_argument`."""
+    add(
+        *("-C", "--cpu-mask"),
+        type=_mask,
+        default=0,
+        metavar="HEX",
+        help="CPUs that threads may run on, bit by bit (default: the fast ones)",
+    )
+    add("-Cr", "--cpu-range", type=_cpu_range, default=0, metavar="LO-HI", help="the same as a range of their numbers")
+    add(
+        "--poll",
+        type=int_in(0, 100),
+        default=50,
+        metavar="N",
+        help="how idle threads wait: 0 sleep at once, 100 spin long (default: 50)",
+    )
+
+
+def cpu_options(args: argparse.Namespace) -> dict[str, int]:
+    """What `Model` takes of those."""
+    return {"cpu_mask": args.cpu_mask | args.cpu_range, "poll": args.poll}
+
+
+def _mask(text: str) -> int:
+    if re.fullmatch(r"(0[xX])?[0-9A-Fa-f]{1,64}", text) is None:
+        raise argparse.ArgumentTypeError(f"{text}: expected a hexadecimal number of at most 256 bits, as in 0xf0")
+    return int(text, 16)
+
+
+def _cpu_range(text: str) -> int:
+    match = re.fullmatch(r"(\d{1,3})-(\d{1,3})", text)
+    if match is None or not int(match[1]) <= int(match[2]) <= 255:
+        raise argparse.ArgumentTypeError(f"{text}: expected two numbers of CPUs, 0 to 255, as in 4-7")
+    return (1 << (int(match[2]) + 1)) - (1 << int(match[1]))
+
+
 def _add_general(parser: ArgumentParser) -> None:
     add = parser.add_argument_group("general").add_argument
     add("-h", "--help", action="help", help="print this and exit")
@@ -84,6 +121,8 @@ def _add_model(parser: ArgumentParser) -> None:
         help="most prompt tokens evaluated in one step (default: 512)",
     )
     add("-t", "--threads", type=int_in(0), default=0, metavar="N", help="threads (default: one per fast core)")
+    add("-tb", "--threads-batch", type=int_in(0), default=0, metavar="N", help="threads for prompts (default: as -t)")
+    add_cpus(add)
     add_cache_types(add)
     add("--cpu", metavar="LEVEL", help="kernel level to use (default: the best this machine has)")
     add(
