@@ -35,7 +35,9 @@ static inline float *nano_out_row(const nano_node *node, int64_t row) {
 static inline const float *nano_vector(const nano_operand *o) { return (const float *)(const void *)o->data; }
 
 /* Do linears over so many rows read groups of columns for the wide kernels? */
-static inline bool nano_step_is_wide(const nano_step *step, int64_t rows) { return step->wide && rows >= NANO_WIDE_MIN; }
+static inline bool nano_step_is_wide(const nano_step *step, int64_t rows) {
+    return step->wide && rows >= NANO_WIDE_MIN;
+}
 
 /* An op's work comes in units that may run in any order on any thread; which unit runs where never changes a bit of
  * the result. units: how many this step has. forward: runs units first ... last - 1. */
@@ -51,9 +53,17 @@ nano_units_fn nano_units_quantize;
 nano_forward_fn nano_forward_quantize;
 nano_units_fn nano_units_importance;
 nano_forward_fn nano_forward_importance;
+nano_units_fn nano_units_gated;
+nano_forward_fn nano_forward_gated;
 
-/* Bytes of working space a thread needs for this attention node. */
+/* One row of a NORM or RMS_NORM, whose sources and parameters are the node's. */
+void nano_norm_row(const nano_step *step, const nano_node *node, nano_op op, int64_t row, float *y);
+
+/* Bytes of working space a thread needs for a node of at most `rows` rows out; wide: in a plan with wide kernels. */
+uint64_t nano_node_scratch(const nano_node *node, int64_t rows, bool wide);
 uint64_t nano_attention_scratch(const nano_node *node);
+uint64_t nano_gated_scratch(int64_t rows);
+uint64_t nano_quantize_scratch(const nano_node *node, bool wide);
 
 /* What a step's threads do together: a stage whose units they share, or stages of single units that follow each other
  * and that one thread runs. On a cache line of its own. */

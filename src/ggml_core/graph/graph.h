@@ -10,8 +10,9 @@ typedef enum nano_op {
 #include "graph/ops.inc"
 #undef NANO_OP
     /* The planner's own. */
-    NANO_OP_QUANTIZE = 1000,  /* an activation turned into a linear's activation format */
-    NANO_OP_IMPORTANCE = 1001 /* squares of a linear's input added up, by column */
+    NANO_OP_QUANTIZE = 1000,   /* an activation, or the norm of one, turned into a linear's activation format */
+    NANO_OP_IMPORTANCE = 1001, /* squares of a linear's input added up, by column */
+    NANO_OP_GATED = 1002       /* swiglu of two linears: (x; gate: weight; up: weight) */
 } nano_op;
 
 typedef enum nano_storage {

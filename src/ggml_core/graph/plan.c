@@ -23,7 +23,8 @@ typedef struct value {
 } value;
 
 typedef struct lowered {
-    nano_op op;
+    nano_op op;     /* NONE: dropped */
+    nano_op norm;   /* as nano_node's */
     int32_t tensor; /* the graph's, for parameters; -1 for the planner's own */
     int32_t out;    /* values */
     int32_t src[NANO_MAX_SRC];
@@ -157,6 +158,117 @@ static void lower(planner *p) {
         }
         p->nodes[p->n_nodes++] = node;
     }
+}
+
+/* ----------------------------------------------------------------- fusion */
+
+/* A value that only one node reads is that node's own affair: it may be made and used up in one. How often each is read,
+ * and by which node it is written. */
+typedef struct uses {
+    int32_t *n_reads;
+    int32_t *writer;
+} uses;
+
+static void count_uses(const planner *p, uses *u) {
+    for (int32_t v = 0; v < p->n_values; v++) {
+        u->n_reads[v] = 0;
+        u->writer[v] = -1;
+    }
+    for (int32_t i = 0; i < p->n_nodes; i++) {
+        u->writer[p->nodes[i].out] = i;
+        for (int k = 0; k < NANO_MAX_SRC; k++) {
+            if (p->nodes[i].src[k] >= 0) {
+                u->n_reads[root_of(p, p->nodes[i].src[k])]++;
+            }
+        }
+    }
+}
+
+/* The node of op `op` that makes v for one reader alone; NULL when there is none such. */
+static lowered *private_maker(const planner *p, const uses *u, int32_t v, nano_op op) {
+    if (v < 0 || v >= p->graph->n_tensors || v == p->graph->output || u->n_reads[v] != 1 || u->writer[v] < 0 ||
+        p->graph->tensors[v].n_dims != 2 || p->nodes[u->writer[v]].op != op) {
+        return NULL;
+    }
+    return &p->nodes[u->writer[v]];
+}
+
+/* a + linear: the linear adds a to what it made. */
+static bool fuse_add(planner *p, const uses *u, lowered *node) {
+    for (int k = 0; k < 2; k++) {
+        lowered *linear = private_maker(p, u, node->src[k], NANO_OP_LINEAR);
+        const int32_t other = node->src[1 - k];
+        if (linear != NULL && linear->src[3] < 0 && p->graph->tensors[other].storage != NANO_STORE_WEIGHT) {
+            const int32_t out = node->out;
+            *node = *linear;
+            node->out = out;
+            node->src[3] = other;
+            linear->op = NANO_OP_NONE;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_plain_linear(const planner *p, const lowered *linear) {
+    return linear != NULL && linear->src[2] < 0 && linear->src[3] < 0 &&
+           p->graph->tensors[linear->tensor].params.ints[0] == NANO_ACT_NONE;
+}
+
+static bool fuse_swiglu(planner *p, const uses *u, lowered *node) {
+    lowered *gate = private_maker(p, u, node->src[0], NANO_OP_LINEAR);
+    lowered *up = private_maker(p, u, node->src[1], NANO_OP_LINEAR);
+    if (!is_plain_linear(p, gate) || !is_plain_linear(p, up) || gate->src[0] != up->src[0]) {
+        return false;
+    }
+    const int32_t src[NANO_MAX_SRC] = {gate->src[0], gate->src[1], up->src[1], -1};
+    node->op = NANO_OP_GATED;
+    memcpy(node->src, src, sizeof src);
+    gate->op = up->op = NANO_OP_NONE;
+    return true;
+}
+
+static bool fuse_norm(planner *p, const uses *u, lowered *node) {
+    static const nano_op norms[] = {NANO_OP_NORM, NANO_OP_RMS_NORM};
+    for (size_t k = 0; k < sizeof norms / sizeof norms[0]; k++) {
+        lowered *norm = private_maker(p, u, node->src[0], norms[k]);
+        if (norm != NULL) {
+            memcpy(node->src, norm->src, sizeof node->src);
+            node->norm = norm->op;
+            node->tensor = norm->tensor;
+            norm->op = NANO_OP_NONE;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Each rule takes a node of one op, with those that made its sources. The results are the same bits: rules leave out
+ * passes over memory and stages, not arithmetic. */
+static const struct {
+    nano_op op;
+    bool (*fuse)(planner *p, const uses *u, lowered *node);
+} rules[] = {{NANO_OP_ADD, fuse_add}, {NANO_OP_SWIGLU, fuse_swiglu}, {NANO_OP_QUANTIZE, fuse_norm}};
+
+/* work: room for two numbers a value. */
+static void fuse(planner *p, int32_t *work) {
+    uses u = {work, work + p->n_values};
+    count_uses(p, &u);
+    for (int32_t i = 0; i < p->n_nodes; i++) {
+        for (size_t k = 0; k < sizeof rules / sizeof rules[0]; k++) {
+            if (p->nodes[i].op == rules[k].op && rules[k].fuse(p, &u, &p->nodes[i])) {
+                u.writer[p->nodes[i].out] = i;
+                break;
+            }
+        }
+    }
+    int32_t n = 0;
+    for (int32_t i = 0; i < p->n_nodes; i++) {
+        if (p->nodes[i].op != NANO_OP_NONE) {
+            p->nodes[n++] = p->nodes[i];
+        }
+    }
+    p->n_nodes = n;
 }
 
 /* ------------------------------------------------------ stages, lifetimes */
@@ -355,6 +467,7 @@ static uint64_t emit_nodes(planner *p) {
         const lowered *from = &p->nodes[i];
         nano_node *node = &plan->nodes[i];
         node->op = from->op;
+        node->norm = from->norm;
         node->out = operand(p, from->out);
         for (int k = 0; k < NANO_MAX_SRC; k++) {
             node->src[k] = operand(p, from->src[k]);
@@ -365,10 +478,7 @@ static uint64_t emit_nodes(planner *p) {
         if (from->op == NANO_OP_IMPORTANCE) {
             node->weight = p->graph->tensors[from->src[1]].name;
         }
-        if (from->op == NANO_OP_ATTENTION) {
-            uint64_t needed = nano_attention_scratch(node);
-            scratch = needed > scratch ? needed : scratch;
-        }
+        scratch = nano_max_u64(scratch, nano_node_scratch(node, rows_limit(p, node->out.rows), plan->wide));
         if (from->stage != stage) {
             stage = from->stage;
             plan->stages[stage] = i;
@@ -429,6 +539,7 @@ static nano_status run_planner(planner *p, int32_t *work, piece *pieces) {
         NANO_TRY(describe_tensor(p, i));
     }
     lower(p);
+    fuse(p, work);
     assign_stages(p, work, work + p->n_values);
     NANO_TRY(place_values(p, work, pieces));
     /* +1: stages has an end mark. */

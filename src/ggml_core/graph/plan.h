@@ -2,8 +2,9 @@
  * A plan: the graph lowered to nodes in stages, every buffer's place known.
  *
  * Lowering drops views (they become offsets), puts a QUANTIZE node before linears whose weights want their
- * activations quantised (one node an activation and format, shared by all its linears), and groups nodes that do not
- * depend on each other into stages: one barrier a stage. Two tensors share arena bytes only when their stages are
+ * activations quantised (one node an activation and format, shared by all its linears), fuses neighbours (a residual
+ * addition into the linear before it, a norm into the QUANTIZE behind it, swiglu with its two linears), and groups nodes
+ * that do not depend on each other into stages, waited for as one. Two tensors share arena bytes only when their stages are
  * disjoint.
  *
  * What a session allocates, in this order, each part aligned to a cache line:
@@ -43,9 +44,10 @@ typedef struct nano_operand {
 
 typedef struct nano_node {
     nano_op op;
+    nano_op norm; /* QUANTIZE: what is done to each row before, NORM or RMS_NORM with its sources; else NONE */
     nano_operand out;
-    uint8_t *out_data; /* out.data, to write to */
-    nano_operand src[NANO_MAX_SRC];
+    uint8_t *out_data;              /* out.data, to write to */
+    nano_operand src[NANO_MAX_SRC]; /* LINEAR: the last is added to the result */
     nano_params params;
     const char *weight; /* IMPORTANCE: the weight's name, the graph's; else NULL */
 } nano_node;

@@ -15,26 +15,24 @@ int64_t nano_units_swiglu(const nano_step *step, const nano_node *node) { return
 int64_t nano_units_add(const nano_step *step, const nano_node *node) { return rows(step, node); }
 int64_t nano_units_mul(const nano_step *step, const nano_node *node) { return rows(step, node); }
 
-static void forward_norm(nano_norm_fn *norm, const nano_node *node, int64_t first, int64_t last) {
-    const float *w = nano_vector(&node->src[1]), *b = nano_vector(&node->src[2]);
+void nano_norm_row(const nano_step *step, const nano_node *node, nano_op op, int64_t row, float *y) {
+    nano_norm_fn *norm = op == NANO_OP_NORM ? step->kernels->norm : step->kernels->rms_norm;
+    const float *w = nano_vector(&node->src[1]), *b = nano_vector(&node->src[2]), *x = nano_row(&node->src[0], row);
     int64_t n = node->out.ne[0];
-    for (int64_t i = first; i < last; i++) {
-        const float *x = nano_row(&node->src[0], i);
-        float *y = nano_out_row(node, i);
-        for (int64_t g = 0; g < node->out.ne[1]; g++) {
-            norm(x + g * n, w, b, (float)node->params.floats[0], y + g * n, n);
-        }
+    for (int64_t g = 0; g < node->out.ne[1]; g++) {
+        norm(x + g * n, w, b, (float)node->params.floats[0], y + g * n, n);
     }
 }
 
 void nano_forward_norm(const nano_step *step, const nano_node *node, int64_t first, int64_t last, int thread) {
     (void)thread;
-    forward_norm(step->kernels->norm, node, first, last);
+    for (int64_t i = first; i < last; i++) {
+        nano_norm_row(step, node, node->op, i, nano_out_row(node, i));
+    }
 }
 
 void nano_forward_rms_norm(const nano_step *step, const nano_node *node, int64_t first, int64_t last, int thread) {
-    (void)thread;
-    forward_norm(step->kernels->rms_norm, node, first, last);
+    nano_forward_norm(step, node, first, last, thread);
 }
 
 static void forward_unary(nano_unary_fn *f, const nano_node *node, int64_t first, int64_t last) {
