@@ -358,6 +358,35 @@ class Model:
         with self._lock:
             return self._session.importance(weight)
 
+    # ------------------------------------------------------------------ prompts kept in files
+
+    @property
+    def cached_tokens(self) -> list[int]:
+        """The tokens in the KV cache: a prompt that starts with them is evaluated from where they end."""
+        return list(self._seen)
+
+    def save_prompt(self, path: str | os.PathLike[str], n_tokens: int | None = None) -> int:
+        """Writes the first `n_tokens` tokens in the KV cache, None: all, to a file with what was computed of them.
+
+        Returns how many there are. The file is for this model, cache type and kernel level.
+        """
+        with self._lock:
+            ids = self._seen[:n_tokens]
+            self._session.save(path, ids)
+            return len(ids)
+
+    def load_prompt(self, path: str | os.PathLike[str]) -> list[int]:
+        """Fills the KV cache with what `save_prompt` wrote; the tokens.
+
+        Raises ArgumentError for a file of another model, program, cache type or kernel level, FormatError for a
+        damaged one, and LimitError when the context has no room for it.
+        """
+        with self._lock:
+            self._owner = None
+            self._seen = []  # first: an interrupt in between must leave no token that the session has not
+            self._seen = self._session.load(path, self.n_ctx)
+            return list(self._seen)
+
     # ------------------------------------------------------------------ the session; callers hold the lock
 
     def _evaluate(self, generation: Generation) -> int:

@@ -150,7 +150,8 @@ GEMMA = """\
 # BOS once; no system messages.
 MISTRAL_V1 = """\
 {{ bos_token }}{% for m in messages %}
-{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversation roles must alternate') }}{% endif %}
+{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}
+{{ raise_exception('Conversation roles must alternate') }}{% endif %}
 {% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] + ' [/INST]' }}
 {%- elif m['role'] == 'assistant' %}{{ m['content'] + eos_token}}
 {%- else %}{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}"""

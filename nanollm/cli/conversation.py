@@ -13,6 +13,7 @@ from ..generation import Timings
 from .common import EXIT_INTERRUPTED, EXIT_OK, Interruptible, UsageError, clean_text, emit, is_terminal, log
 from .generate import describe_prompt, ended
 from .options import generation_options, text_of
+from .prompt_cache import PromptCache
 from .report import result_dict, timing_block
 
 if TYPE_CHECKING:
@@ -59,8 +60,9 @@ class _Conversation:
         self._model = model
         self._args = args
         self._described = args.json
+        self._cache = PromptCache(model, args)
         self._messages: list[Message] = []
-        if args.system_prompt is not None:
+        if args.system_prompt:
             self._messages.append({"role": "system", "content": text_of(args, args.system_prompt)})
 
     def answer(self, question: str) -> bool:
@@ -80,8 +82,10 @@ class _Conversation:
             self._described = True
         with Interruptible(generation.cancel):
             for piece in generation:
+                self._cache.after_prompt(generation)
                 if not args.json:
                     emit(piece)
+        self._cache.at_end(generation)
         self._messages.append({"role": "assistant", "content": generation.text})
         self._finish(generation)
         return generation.finish_reason != "cancelled"

@@ -16,6 +16,7 @@ from ..generation import Generation
 from ..model import Model
 from .common import EXIT_INTERRUPTED, EXIT_OK, Interruptible, UsageError, clean_text, emit, is_terminal, log, run
 from .options import cpu_options, generation_options, parse, text_of
+from .prompt_cache import PromptCache
 from .report import aligned, file_rows, result_dict, sampler_lines, shortened, timing_block
 
 
@@ -100,6 +101,7 @@ def describe_prompt(model: Model, generation: Generation, verbose: bool) -> str:
 
 def _continue(model: Model, args: argparse.Namespace, prompt: str) -> int:
     """Continues the prompt as it is."""
+    cache = PromptCache(model, args)
     generation = model.generate(prompt, parse_special=True, **generation_options(args))
     if not args.json:
         log(describe_prompt(model, generation, args.verbose_prompt))
@@ -107,8 +109,10 @@ def _continue(model: Model, args: argparse.Namespace, prompt: str) -> int:
             (emit if is_terminal(sys.stdout) else log)(prompt)
     with Interruptible(generation.cancel):
         for piece in generation:
+            cache.after_prompt(generation)
             if not args.json:
                 emit(piece)
+    cache.at_end(generation)
     if args.json:
         import json
 

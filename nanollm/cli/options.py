@@ -164,6 +164,9 @@ def _add_text(parser: ArgumentParser) -> None:
         metavar="TEXT",
         help="end the text, or the answer, before TEXT; may be repeated",
     )
+    add("--prompt-cache", metavar="FILE", help="keep what the prompt left in the KV cache in FILE, and start from it")
+    add("--prompt-cache-all", action="store_true", help="keep the generated text there, too")
+    add("--prompt-cache-ro", action="store_true", help="use FILE and do not write it")
     add("--no-display-prompt", dest="display_prompt", action="store_false", help="do not print the prompt")
     add("--verbose-prompt", action="store_true", help="print the prompt's tokens")
 
