@@ -129,7 +129,7 @@ static int finish(generation *g) {
         if (is_terminal(STDOUT_FILENO)) {
             emit("\n", 1);
         }
-        text_addf(&t, "\nended: %s\n", generation_ended(g));
+        note("\nended: %s\n", generation_ended(g));
         report_timings(&t, &g->timings);
         log_text(t.data, t.size);
     } else if (generation_text(g, &answer, &err) == NANO_OK) {
