@@ -256,7 +256,7 @@ bool nano_session_next_run(const nano_session *s, int32_t slot, int32_t n_past, 
         if (n->op == NANO_OP_KV_WRITE && *head < n->out.ne[1]) {
             *data = n->out_data + (size_t)slot * nano_cache_slot_bytes(&n->out, s->step.n_ctx) +
                     (size_t)*head * nano_cache_head_bytes(&n->out, s->step.n_ctx);
-            *size = n->out.row_bytes * (size_t)n_past;
+            *size = nano_cache_run_bytes(&n->out, n_past);
             ++*head;
             return true;
         }

@@ -50,6 +50,9 @@ typedef struct nano_tensor {
     char *name;          /* of a weight; owned */
 } nano_tensor;
 
+/* Whether a cache is one of keys; else of values. */
+static inline bool nano_cache_is_keys(const nano_tensor *cache) { return cache->index % 2 == 0; }
+
 struct nano_graph {
     nano_tensor *tensors;
     int32_t n_tensors;

@@ -61,6 +61,10 @@ static int64_t rows_limit(const planner *p, int64_t rows) {
     return rows == NANO_DIM_T ? p->plan->limits.n_batch : rows == NANO_DIM_W ? p->plan->limits.n_outputs : rows;
 }
 
+static bool is_transposed(const nano_tensor *cache, nano_type type) {
+    return nano_cache_is_keys(cache) && nano_type_block_size(type) == 1;
+}
+
 /* Cache values carry the bytes of one position of one head as row_bytes. */
 static nano_status describe_tensor(planner *p, int32_t i) {
     const nano_tensor *t = &p->graph->tensors[i];
@@ -74,12 +78,12 @@ static nano_status describe_tensor(planner *p, int32_t i) {
         v->rows = t->n_dims == 1 ? 1 : t->ne[1];
         v->row_bytes = nano_type_row_bytes(v->type, t->ne[0]);
     } else if (t->storage == NANO_STORE_CACHE) {
-        v->type = t->index % 2 == 0 ? p->plan->limits.type_k : p->plan->limits.type_v;
+        v->type = nano_cache_is_keys(t) ? p->plan->limits.type_k : p->plan->limits.type_v;
         v->rows = p->plan->limits.n_ctx;
         v->row_bytes = nano_type_row_bytes(v->type, nano_cache_row_size(v->type, t->ne[0]));
-        uint64_t bytes = v->row_bytes;
+        uint64_t bytes = v->row_bytes, positions = (uint64_t)nano_cache_positions(is_transposed(t, v->type), v->rows);
         bool ok = bytes > 0 && nano_mul_u64(bytes, (uint64_t)t->ne[1], &bytes) &&
-                  nano_mul_u64(bytes, (uint64_t)v->rows, &bytes) &&
+                  nano_mul_u64(bytes, positions, &bytes) &&
                   nano_mul_u64(bytes, (uint64_t)p->plan->limits.n_slots, &bytes) &&
                   nano_align_u64(bytes, NANO_CACHE_LINE, &bytes);
         v->offset = p->cache_bytes;
@@ -449,6 +453,7 @@ static nano_operand operand(const planner *p, int32_t v) {
         case NANO_STORE_CACHE:
             o.region = NANO_REGION_CACHE;
             o.ne[1] = t->ne[1];
+            o.transposed = is_transposed(t, o.type);
             break;
         case NANO_STORE_TEMP:
         case NANO_STORE_ALIAS:

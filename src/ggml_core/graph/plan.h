@@ -10,7 +10,7 @@
  * What a session allocates, in this order, each part aligned to a cache line:
  *
  *   session | nodes | stages, groups | inputs, slots, tiles | pool      bookkeeping
- *   K and V of every layer                                                cache
+ *   K and V of every layer (layout: nano_cache_at)                        cache
  *   temporaries                                                           activations
  *   logits (n_outputs, n_vocab); sums of importance                       outputs
  *   n_threads working spaces                                              scratch
@@ -39,6 +39,7 @@ typedef struct nano_operand {
     int64_t ne[2];       /* a row: ne[1] groups (heads) of ne[0] elements, contiguous */
     size_t row_bytes;    /* from one row to the next */
     uint64_t offset;     /* in its region; FILE: unused */
+    bool transposed;     /* CACHE: see nano_cache_at */
     const uint8_t *data; /* FILE: the mapping; the others are set when a session is made */
 } nano_operand;
 
@@ -101,9 +102,24 @@ static inline int32_t nano_limits_most_threads(const nano_limits *limits) {
     return limits->n_threads > limits->n_threads_batch ? limits->n_threads : limits->n_threads_batch;
 }
 
-/* Bytes from one slot, and from one head of a slot, to the next in a cache operand. */
+/* A cache holds slots, a slot heads, a head positions, row_bytes each: in rows, one after the other, or, `transposed`
+ * (keys of a type without blocks), in blocks of NANO_KV_BLOCK positions, each of them (head_dim, NANO_KV_BLOCK). */
+static inline int64_t nano_cache_positions(bool transposed, int64_t n) {
+    return transposed ? (n + NANO_KV_BLOCK - 1) / NANO_KV_BLOCK * NANO_KV_BLOCK : n;
+}
+/* Where in a head a position's row or column starts. */
+static inline size_t nano_cache_at(const nano_operand *cache, int64_t position) {
+    int64_t in_block = cache->transposed ? position % NANO_KV_BLOCK : 0;
+    return cache->row_bytes * (size_t)(position - in_block) +
+           (cache->transposed ? nano_type_block_bytes(cache->type) * (size_t)in_block : 0);
+}
+/* Bytes at the start of a head that hold its first n positions. */
+static inline size_t nano_cache_run_bytes(const nano_operand *cache, int64_t n) {
+    return cache->row_bytes * (size_t)nano_cache_positions(cache->transposed, n);
+}
+/* Bytes from one slot, and from one head of a slot, to the next. */
 static inline size_t nano_cache_head_bytes(const nano_operand *cache, int32_t n_ctx) {
-    return cache->row_bytes * (size_t)n_ctx;
+    return nano_cache_run_bytes(cache, n_ctx);
 }
 static inline size_t nano_cache_slot_bytes(const nano_operand *cache, int32_t n_ctx) {
     return nano_cache_head_bytes(cache, n_ctx) * (size_t)cache->ne[1];

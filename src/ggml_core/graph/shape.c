@@ -204,6 +204,10 @@ static nano_status shape_attention(const nano_graph *graph, nano_tensor *t, nano
     if (!is_heads(q) || k == NULL || v == NULL) {
         return refuse(err, "attention", "q (T, n_head, head_dim) and two caches");
     }
+    if (!nano_cache_is_keys(k) || nano_cache_is_keys(v)) {
+        return nano_fail(err, NANO_ERR_SHAPE, "attention: caches %d and %d, expected keys (even) and values (odd)",
+                         (int)k->index, (int)v->index);
+    }
     if (q->ne[1] > NANO_MAX_HEADS) {
         return nano_fail(err, NANO_ERR_SHAPE, "attention: q has %lld heads, expected at most %d", (long long)q->ne[1],
                          (int)NANO_MAX_HEADS);

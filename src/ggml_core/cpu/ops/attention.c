@@ -5,6 +5,9 @@
  * A query's keys are visited in blocks that start at multiples of NANO_KV_BLOCK. Each block's scores, its softmax
  * update and its weighted values are computed with kernels whose results for one query do not depend on the other
  * queries in the call, so a token's output is the same bits alone or in any batch.
+ *
+ * Keys of a float type lie transposed in their block, so that scores are a weighted sum of rows, as the values' sum
+ * is: one kernel serves both, without sums across a vector. Quantised keys lie in rows, for integer dots.
  */
 #include "base/arith.h"
 #include "cpu/exec.h"
@@ -16,7 +19,7 @@ int64_t nano_units_kv_write(const nano_step *step, const nano_node *node) {
     return nano_step_rows(step, &node->src[0]);
 }
 
-static void store(const nano_kernels *k, nano_type type, const float *x, uint8_t *y, int64_t n) {
+static void store(const nano_kernels *k, nano_type type, const float *x, void *y, int64_t n) {
     switch (type) {
         case NANO_TYPE_F16: k->f32_to_f16(x, y, n); break;
         case NANO_TYPE_Q8_0: k->quantize_q8_0(x, y, n); break;
@@ -24,27 +27,43 @@ static void store(const nano_kernels *k, nano_type type, const float *x, uint8_t
     }
 }
 
-/* A head of a token to its row of the cache, whose last block is filled up with zeros. */
-static void store_row(const nano_kernels *k, const nano_operand *cache, const float *x, uint8_t *y) {
-    int64_t rest = cache->ne[0] % nano_type_block_size(cache->type), whole = cache->ne[0] - rest;
-    store(k, cache->type, x, y, whole);
+/* A row, whose last block is filled up with zeros. */
+static void store_row(const nano_kernels *k, nano_type type, const float *x, uint8_t *y, int64_t n) {
+    int64_t rest = n % nano_type_block_size(type), whole = n - rest;
+    store(k, type, x, y, whole);
     if (rest > 0) {
         float block[NANO_CACHE_BLOCK] = {0};
         memcpy(block, x + whole, (size_t)rest * sizeof *x);
-        store(k, cache->type, block, y + nano_type_row_bytes(cache->type, whole), NANO_CACHE_BLOCK);
+        store(k, type, block, y + nano_type_row_bytes(type, whole), NANO_CACHE_BLOCK);
+    }
+}
+
+/* A column of a block whose first row's element is y. */
+static void store_column(const nano_kernels *k, nano_type type, const float *x, uint8_t *y, int64_t n) {
+    size_t bytes = nano_type_block_bytes(type);
+    for (int64_t i = 0; i < n; i += NANO_KV_BLOCK) {
+        float piece[NANO_KV_BLOCK];
+        int64_t count = nano_min_i64(NANO_KV_BLOCK, n - i);
+        store(k, type, x + i, piece, count);
+        for (int64_t r = 0; r < count; r++, y += bytes * NANO_KV_BLOCK) {
+            memcpy(y, (const uint8_t *)piece + (size_t)r * bytes, bytes);
+        }
     }
 }
 
 void nano_forward_kv_write(const nano_step *step, const nano_node *node, int64_t first, int64_t last, int thread) {
     (void)thread;
-    const nano_operand *x = &node->src[0];
-    const nano_kernels *k = step->kernels;
-    size_t head = nano_cache_head_bytes(&node->out, step->n_ctx), slot = nano_cache_slot_bytes(&node->out, step->n_ctx);
+    const nano_operand *x = &node->src[0], *cache = &node->out;
+    size_t head = nano_cache_head_bytes(cache, step->n_ctx), slot = nano_cache_slot_bytes(cache, step->n_ctx);
     for (int64_t t = first; t < last; t++) {
-        uint8_t *at = node->out_data + (size_t)step->slots[t] * slot + (size_t)step->positions[t] * node->out.row_bytes;
-        for (int64_t h = 0; h < x->ne[1]; h++) {
+        uint8_t *at = node->out_data + (size_t)step->slots[t] * slot + nano_cache_at(cache, step->positions[t]);
+        for (int64_t h = 0; h < x->ne[1]; h++, at += head) {
             const float *from = nano_row(x, t) + h * x->ne[0];
-            store_row(k, &node->out, from, at + (size_t)h * head);
+            if (cache->transposed) {
+                store_column(step->kernels, cache->type, from, at, x->ne[0]);
+            } else {
+                store_row(step->kernels, cache->type, from, at, x->ne[0]);
+            }
         }
     }
 }
@@ -52,15 +71,14 @@ void nano_forward_kv_write(const nano_step *step, const nano_node *node, int64_t
 /* One head's (or, for a single token, one group of heads') queries against one head of the cache. */
 typedef struct job {
     const nano_kernels *kernels;
-    nano_linear_fn *dot;
-    nano_weigh_fn *weigh;
+    nano_linear_fn *dot;              /* with keys in rows */
+    nano_weigh_fn *weigh_k, *weigh_v; /* transposed keys, values */
+    nano_convert_fn *quantise;        /* queries for `dot`; NULL when they stay f32 */
     const nano_operand *k, *v;
     const uint8_t *k_head, *v_head;
     int64_t head_dim;
     int64_t n_dot; /* head_dim in whole blocks of the keys' type */
-    const void *q; /* n rows in the activation format of the keys' type, q_stride bytes apart */
-    size_t q_stride;
-    float *out; /* n rows of value head_dim, out_stride elements apart */
+    float *out;    /* n rows of value head_dim, out_stride elements apart */
     int64_t out_stride;
     int64_t n;
     bool same_position; /* all queries at `position` (heads of one token) or one after the other (tokens) */
@@ -68,10 +86,10 @@ typedef struct job {
     int32_t window;
     float scale;
     float softcap;
-    float *max, *sum;   /* (n) running maximum and sum of exponentials */
-    float *scores;      /* (n, NANO_KV_BLOCK) */
-    float *padded;      /* (n_dot) */
-    uint8_t *quantised; /* (n) rows of n_dot in A8 */
+    float *max, *sum; /* (n) running maximum and sum of exponentials */
+    float *scores;    /* (n, NANO_KV_BLOCK) */
+    float *q;         /* (n, n_dot) scaled queries, filled up with zeros */
+    uint8_t *q_a8;    /* (n) the same in A8 */
 } job;
 
 static int64_t max_queries(const nano_node *node) {
@@ -84,59 +102,117 @@ static uint64_t a8_bytes(int64_t n) { return (uint64_t)(n / NANO_A8_BLOCK * 40);
 /* Heads and their length are so bounded (graph/shape.c) that none of this overflows 64 bits. */
 uint64_t nano_attention_scratch(const nano_node *node) {
     const nano_operand *k = &node->src[1];
-    uint64_t n = (uint64_t)max_queries(node), bytes = n * (NANO_KV_BLOCK + 2) * sizeof(float);
-    if (nano_type_find(k->type)->activation == NANO_TYPE_A8) {
-        int64_t n_dot = nano_cache_row_size(k->type, k->ne[0]);
-        bytes += (uint64_t)n_dot * sizeof(float) + n * a8_bytes(n_dot);
-    }
-    return bytes;
+    int64_t n_dot = nano_cache_row_size(k->type, k->ne[0]);
+    uint64_t a_query = ((uint64_t)n_dot + NANO_KV_BLOCK + 2) * sizeof(float);
+    return (uint64_t)max_queries(node) * (a_query + (k->transposed ? 0 : a8_bytes(n_dot)));
 }
 
-/* Queries i0 ... i0 + n - 1 against positions from ... to - 1, all of which every one of them sees. */
-static void visit(const job *j, int64_t i0, int64_t n, int64_t from, int64_t to) {
-    int64_t n_keys = to - from;
-    float *scores = j->scores + i0 * NANO_KV_BLOCK;
-    nano_linear_args dot = {.n = j->n_dot,
-                            .w = j->k_head + (size_t)from * j->k->row_bytes,
-                            .w_stride = j->k->row_bytes,
-                            .n_rows = n_keys,
-                            .x = (const uint8_t *)j->q + (size_t)i0 * j->q_stride,
-                            .x_stride = j->q_stride,
-                            .n_cols = n,
-                            .y = scores,
-                            .y_stride = NANO_KV_BLOCK};
-    j->dot(&dot);
-    for (int64_t i = 0; i < n; i++) {
-        float *s = scores + i * NANO_KV_BLOCK, *out = j->out + (i0 + i) * j->out_stride;
-        j->kernels->scale(s, j->scale, s, n_keys);
-        if (j->softcap > 0.0f) {
-            for (int64_t r = 0; r < n_keys; r++) {
-                s[r] = j->softcap * tanhf(s[r] / j->softcap);
-            }
-        }
-        float before = j->max[i0 + i], top = j->kernels->max(s, n_keys);
-        if (top > before) {
-            float shrink = expf(before - top); /* 0 in the first block */
-            j->kernels->scale(out, shrink, out, j->v->ne[0]);
-            j->sum[i0 + i] *= shrink;
-            j->max[i0 + i] = before = top;
-        }
-        j->sum[i0 + i] += j->kernels->exp_sum(s, before, n_keys);
-    }
-    nano_weigh_args weigh = {.n = j->v->ne[0],
-                             .v = j->v_head + (size_t)from * j->v->row_bytes,
-                             .v_stride = j->v->row_bytes,
-                             .n_rows = n_keys,
-                             .p = scores,
-                             .p_stride = NANO_KV_BLOCK,
-                             .n_cols = n,
-                             .out = j->out + i0 * j->out_stride,
-                             .out_stride = j->out_stride};
-    j->weigh(&weigh);
-}
+/* Positions from ... to - 1; none when from >= to. */
+typedef struct range {
+    int64_t from, to;
+} range;
 
 static int64_t first_seen(const job *j, int64_t position) {
     return j->window > 0 ? nano_max_i64(0, position + 1 - j->window) : 0;
+}
+
+/* What query i sees of the block that starts at b. */
+static range seen(const job *j, int64_t i, int64_t b) {
+    int64_t position = j->same_position ? j->position : j->position + i;
+    return (range){nano_max_i64(b, first_seen(j, position)), nano_min_i64(b + NANO_KV_BLOCK, position + 1)};
+}
+
+/* Scores of all queries for the keys of `r`, which lie in one block. */
+static void score(const job *j, range r) {
+    int64_t n_keys = r.to - r.from;
+    const uint8_t *keys = j->k_head + nano_cache_at(j->k, r.from);
+    if (!j->k->transposed) {
+        nano_linear_args dot = {.n = j->n_dot,
+                                .w = keys,
+                                .w_stride = j->k->row_bytes,
+                                .n_rows = n_keys,
+                                .x = j->quantise != NULL ? (const void *)j->q_a8 : j->q,
+                                .x_stride =
+                                    j->quantise != NULL ? (size_t)a8_bytes(j->n_dot) : (size_t)j->n_dot * sizeof *j->q,
+                                .n_cols = j->n,
+                                .y = j->scores,
+                                .y_stride = NANO_KV_BLOCK};
+        j->dot(&dot);
+        return;
+    }
+    for (int64_t i = 0; i < j->n; i++) {
+        memset(j->scores + i * NANO_KV_BLOCK, 0, (size_t)n_keys * sizeof *j->scores);
+    }
+    nano_weigh_args weigh = {.n = n_keys,
+                             .v = keys,
+                             .v_stride = nano_type_block_bytes(j->k->type) * NANO_KV_BLOCK,
+                             .n_rows = j->head_dim,
+                             .p = j->q,
+                             .p_stride = j->n_dot,
+                             .n_cols = j->n,
+                             .out = j->scores,
+                             .out_stride = NANO_KV_BLOCK};
+    j->weigh_k(&weigh);
+}
+
+/* Query i's n scores become weights; what it has summed up so far is brought to the same scale. */
+static void soften(const job *j, int64_t i, float *scores, int64_t n) {
+    for (int64_t r = 0; j->softcap > 0.0f && r < n; r++) {
+        scores[r] = j->softcap * tanhf(scores[r] / j->softcap);
+    }
+    float top = j->kernels->max(scores, n);
+    if (top > j->max[i]) {
+        float *out = j->out + i * j->out_stride;
+        float shrink = expf(j->max[i] - top); /* 0 in the first block */
+        j->kernels->scale(out, shrink, out, j->v->ne[0]);
+        j->sum[i] *= shrink;
+        j->max[i] = top;
+    }
+    j->sum[i] += j->kernels->exp_sum(scores, j->max[i], n);
+}
+
+/* Adds the values of `r`, weighed, to n outputs from the i-th on. first: the position of scores[0]. */
+static void add_values(const job *j, int64_t i, int64_t n, range r, int64_t first) {
+    if (r.from >= r.to) {
+        return;
+    }
+    nano_weigh_args weigh = {.n = j->v->ne[0],
+                             .v = j->v_head + nano_cache_at(j->v, r.from),
+                             .v_stride = j->v->row_bytes,
+                             .n_rows = r.to - r.from,
+                             .p = j->scores + i * NANO_KV_BLOCK + (r.from - first),
+                             .p_stride = NANO_KV_BLOCK,
+                             .n_cols = n,
+                             .out = j->out + i * j->out_stride,
+                             .out_stride = j->out_stride};
+    j->weigh_v(&weigh);
+}
+
+/* All queries against the block that starts at b. Scores are computed of every key that one of them sees; values are
+ * added together where all see them and one by one before and after that, so in order for each. */
+static void visit(const job *j, int64_t b) {
+    range any = seen(j, 0, b), all = any;
+    for (int64_t i = 1; i < j->n; i++) {
+        range r = seen(j, i, b);
+        any = (range){nano_min_i64(any.from, r.from), nano_max_i64(any.to, r.to)};
+        all = (range){nano_max_i64(all.from, r.from), nano_min_i64(all.to, r.to)};
+    }
+    if (all.from >= all.to) {
+        all = (range){any.to, any.to};
+    }
+    score(j, any);
+    for (int64_t i = 0; i < j->n; i++) {
+        range r = seen(j, i, b);
+        if (r.from < r.to) {
+            soften(j, i, j->scores + i * NANO_KV_BLOCK + (r.from - any.from), r.to - r.from);
+            add_values(j, i, 1, (range){r.from, nano_min_i64(r.to, all.from)}, any.from);
+        }
+    }
+    add_values(j, 0, j->n, all, any.from);
+    for (int64_t i = 0; i < j->n; i++) {
+        range r = seen(j, i, b);
+        add_values(j, i, 1, (range){nano_max_i64(r.from, all.to), r.to}, any.from);
+    }
 }
 
 static void attend(const job *j) {
@@ -145,21 +221,9 @@ static void attend(const job *j) {
         j->sum[i] = 0.0f;
         memset(j->out + i * j->out_stride, 0, (size_t)j->v->ne[0] * sizeof(float));
     }
-    int64_t p_first = j->position, p_last = j->same_position ? p_first : p_first + j->n - 1;
-    for (int64_t b = first_seen(j, p_first) / NANO_KV_BLOCK * NANO_KV_BLOCK; b <= p_last; b += NANO_KV_BLOCK) {
-        int64_t end = b + NANO_KV_BLOCK;
-        if (j->same_position) {
-            visit(j, 0, j->n, nano_max_i64(b, first_seen(j, p_first)), nano_min_i64(end, p_first + 1));
-        } else if (end <= p_first + 1 && first_seen(j, p_last) <= b) {
-            visit(j, 0, j->n, b, end);
-        } else {
-            for (int64_t i = 0; i < j->n; i++) {
-                int64_t from = nano_max_i64(b, first_seen(j, p_first + i)), to = nano_min_i64(end, p_first + i + 1);
-                if (from < to) {
-                    visit(j, i, 1, from, to);
-                }
-            }
-        }
+    int64_t last = j->same_position ? j->position : j->position + j->n - 1;
+    for (int64_t b = first_seen(j, j->position) / NANO_KV_BLOCK * NANO_KV_BLOCK; b <= last; b += NANO_KV_BLOCK) {
+        visit(j, b);
     }
     for (int64_t i = 0; i < j->n; i++) {
         float *out = j->out + i * j->out_stride;
@@ -167,24 +231,17 @@ static void attend(const job *j) {
     }
 }
 
-/* Takes n rows of queries, stride bytes apart, in the format that the keys' dot wants. */
-static void set_queries(job *j, const float *q, size_t stride, int64_t n) {
-    nano_convert_fn *quantise = nano_kernels_quantize(j->kernels, nano_type_find(j->k->type)->activation);
+/* Takes n queries, stride bytes apart. */
+static void set_queries(job *j, const float *x, size_t stride, int64_t n) {
     j->n = n;
-    j->q = q;
-    j->q_stride = stride;
-    if (quantise == NULL) {
-        return;
-    }
-    j->q = j->quantised;
-    j->q_stride = (size_t)a8_bytes(j->n_dot);
     for (int64_t i = 0; i < n; i++) {
-        const float *row = (const float *)(const void *)((const uint8_t *)q + (size_t)i * stride);
-        if (j->n_dot != j->head_dim) {
-            memcpy(j->padded, row, (size_t)j->head_dim * sizeof *row);
-            row = j->padded;
+        const float *row = (const float *)(const void *)((const uint8_t *)x + (size_t)i * stride);
+        float *q = j->q + i * j->n_dot;
+        j->kernels->scale(row, j->scale, q, j->head_dim);
+        memset(q + j->head_dim, 0, (size_t)(j->n_dot - j->head_dim) * sizeof *q);
+        if (j->quantise != NULL) {
+            j->quantise(q, j->q_a8 + (size_t)i * a8_bytes(j->n_dot), j->n_dot);
         }
-        quantise(row, j->quantised + (size_t)i * j->q_stride, j->n_dot);
     }
 }
 
@@ -220,13 +277,14 @@ static void run_unit(const nano_step *step, const nano_node *node, const nano_ti
 
 void nano_forward_attention(const nano_step *step, const nano_node *node, int64_t first, int64_t last, int thread) {
     const nano_operand *k = &node->src[1], *v = &node->src[2];
-    int64_t head_dim = node->src[0].ne[0], n_queries = max_queries(node);
-    int64_t n_dot = nano_cache_row_size(k->type, head_dim);
+    int64_t head_dim = node->src[0].ne[0], n_dot = nano_cache_row_size(k->type, head_dim), n = max_queries(node);
     float *scratch = (float *)(void *)(step->scratch + (size_t)thread * step->scratch_stride);
     float scale = (float)node->params.floats[0];
     job j = {.kernels = step->kernels,
              .dot = nano_kernels_linear(step->kernels, k->type),
-             .weigh = nano_kernels_weigh(step->kernels, v->type),
+             .weigh_k = nano_kernels_weigh(step->kernels, k->type),
+             .weigh_v = nano_kernels_weigh(step->kernels, v->type),
+             .quantise = nano_kernels_quantize(step->kernels, nano_type_find(k->type)->activation),
              .k = k,
              .v = v,
              .head_dim = head_dim,
@@ -235,15 +293,10 @@ void nano_forward_attention(const nano_step *step, const nano_node *node, int64_
              .scale = node->params.floats[0] == 0.0 ? 1.0f / sqrtf((float)head_dim) : scale,
              .softcap = (float)node->params.floats[1],
              .max = scratch,
-             .sum = scratch + n_queries,
-             .scores = scratch + 2 * n_queries,
-             .padded = scratch + (2 + NANO_KV_BLOCK) * n_queries};
-    if (nano_type_find(k->type)->activation == NANO_TYPE_A8) {
-        j.quantised = (uint8_t *)(j.padded + n_dot);
-    }
-    for (int64_t i = head_dim; i < n_dot; i++) {
-        j.padded[i] = 0.0f;
-    }
+             .sum = scratch + n,
+             .scores = scratch + 2 * n,
+             .q = scratch + (2 + NANO_KV_BLOCK) * n,
+             .q_a8 = (uint8_t *)(scratch + (2 + NANO_KV_BLOCK + n_dot) * n)};
     for (int64_t u = first; u < last; u++) {
         run_unit(step, node, &step->tiles[u / k->ne[1]], u % k->ne[1], &j);
     }

@@ -110,21 +110,26 @@ V_INLINE void weigh_tile(const nano_type type, const nano_weigh_args *a, int64_t
     }
 }
 
+V_INLINE void weigh_columns(const nano_type type, const nano_weigh_args *a, int64_t c, const int columns) {
+    int64_t i = 0;
+    for (; i + V_VECTORS * V_LANES <= a->n; i += V_VECTORS * V_LANES) {
+        weigh_tile(type, a, c, i, V_VECTORS, columns);
+    }
+    for (; i < a->n; i += V_LANES) {
+        weigh_tile(type, a, c, i, 1, columns);
+    }
+}
+
 V_INLINE void weigh(const nano_type type, const nano_weigh_args *a) {
-    for (int64_t c = 0, columns; c < a->n_cols; c += columns) {
-        columns = c + V_COLUMNS <= a->n_cols ? V_COLUMNS : 1;
-        for (int64_t i = 0, vectors; i < a->n; i += vectors * V_LANES) {
-            vectors = i + V_VECTORS * V_LANES <= a->n ? V_VECTORS : 1;
-            if (columns == 1 && vectors == 1) {
-                weigh_tile(type, a, c, i, 1, 1);
-            } else if (columns == 1) {
-                weigh_tile(type, a, c, i, V_VECTORS, 1);
-            } else if (vectors == 1) {
-                weigh_tile(type, a, c, i, 1, V_COLUMNS);
-            } else {
-                weigh_tile(type, a, c, i, V_VECTORS, V_COLUMNS);
-            }
-        }
+    int64_t c = 0;
+    for (; c + V_COLUMNS <= a->n_cols; c += V_COLUMNS) {
+        weigh_columns(type, a, c, V_COLUMNS);
+    }
+    switch (a->n_cols - c) {
+        case 3: weigh_columns(type, a, c, 3); break;
+        case 2: weigh_columns(type, a, c, 2); break;
+        case 1: weigh_columns(type, a, c, 1); break;
+        default: break;
     }
 }
 
