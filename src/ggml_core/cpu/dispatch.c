@@ -7,31 +7,35 @@
 
 typedef struct level {
     const char *name;
-    uint32_t needs; /* bits of cpu/features.h, on top of those of the levels before it */
+    uint32_t needs;   /* bits of cpu/features.h, on top of those of the levels before it */
+    bool is_optional; /* levels above it do without it */
     void (*init)(nano_kernels *k);
 } level;
 
-/* Lowest first; a level's kernels stand on those of the one before. */
+/* Lowest first; a level's kernels stand on those of the one before that the machine has. */
 static const level levels[] = {
-    {"generic", 0, nano_kernels_init_ref},
+    {"generic", 0, false, nano_kernels_init_ref},
 #if defined(NANO_HAVE_AVX2)
-    {"avx2", NANO_CPU_AVX2 | NANO_CPU_FMA | NANO_CPU_F16C, nano_kernels_init_avx2},
+    {"avx2", NANO_CPU_AVX2 | NANO_CPU_FMA | NANO_CPU_F16C, false, nano_kernels_init_avx2},
+#endif
+#if defined(NANO_HAVE_AVXVNNI)
+    {"avxvnni", NANO_CPU_AVXVNNI, true, nano_kernels_init_avxvnni},
 #endif
 #if defined(NANO_HAVE_AVX512)
     {"avx512", NANO_CPU_AVX512F | NANO_CPU_AVX512BW | NANO_CPU_AVX512DQ | NANO_CPU_AVX512VL | NANO_CPU_AVX512VNNI,
-     nano_kernels_init_avx512},
+     false, nano_kernels_init_avx512},
 #endif
 #if defined(NANO_HAVE_AMX)
-    {"amx", NANO_CPU_AVX512BF16 | NANO_CPU_AMX_BF16, nano_kernels_init_amx},
+    {"amx", NANO_CPU_AVX512BF16 | NANO_CPU_AMX_BF16, false, nano_kernels_init_amx},
 #endif
 #if defined(NANO_HAVE_NEON)
-    {"neon", NANO_CPU_NEON, nano_kernels_init_neon},
+    {"neon", NANO_CPU_NEON, false, nano_kernels_init_neon},
 #endif
 #if defined(NANO_HAVE_DOTPROD)
-    {"dotprod", NANO_CPU_DOTPROD, nano_kernels_init_dotprod},
+    {"dotprod", NANO_CPU_DOTPROD, false, nano_kernels_init_dotprod},
 #endif
 #if defined(NANO_HAVE_I8MM)
-    {"i8mm", NANO_CPU_I8MM, nano_kernels_init_i8mm},
+    {"i8mm", NANO_CPU_I8MM, false, nano_kernels_init_i8mm},
 #endif
 };
 
@@ -41,31 +45,33 @@ enum { N_LEVELS = sizeof levels / sizeof levels[0], LEVELS_TEXT = 64 };
 static struct {
     nano_atomic claimed;
     nano_atomic built;
-    int n_levels; /* that this machine can run */
+    int n_levels; /* that this machine can run; for each: */
+    const level *level[N_LEVELS];
     nano_kernels kernels[N_LEVELS];
     char text[LEVELS_TEXT]; /* their names, comma-separated */
 } tables;
 
-/* The level in force, an index into `levels`. */
+/* The level in force, an index into `tables`. */
 static nano_atomic chosen;
 
 static int find_level(const char *name) {
     for (int i = 0; i < tables.n_levels; i++) {
-        if (strcmp(levels[i].name, name) == 0) {
+        if (strcmp(tables.level[i]->name, name) == 0) {
             return i;
         }
     }
     return -1;
 }
 
-static int count_levels(void) {
+static void find_levels(void) {
     const uint32_t features = nano_cpu_features();
     for (int i = 0; i < N_LEVELS; i++) {
-        if ((features & levels[i].needs) != levels[i].needs) {
-            return i;
+        if ((features & levels[i].needs) == levels[i].needs) {
+            tables.level[tables.n_levels++] = &levels[i];
+        } else if (!levels[i].is_optional) {
+            return;
         }
     }
-    return N_LEVELS;
 }
 
 static int default_level(void) {
@@ -76,14 +82,14 @@ static int default_level(void) {
 
 static void build(void) {
     nano_kernels k;
-    tables.n_levels = count_levels();
+    find_levels();
     for (int i = 0; i < tables.n_levels; i++) {
-        levels[i].init(&k);
+        tables.level[i]->init(&k);
         tables.kernels[i] = k;
         if (i > 0) {
             strncat(tables.text, ",", sizeof tables.text - strlen(tables.text) - 1);
         }
-        strncat(tables.text, levels[i].name, sizeof tables.text - strlen(tables.text) - 1);
+        strncat(tables.text, tables.level[i]->name, sizeof tables.text - strlen(tables.text) - 1);
     }
     nano_atomic_store(&chosen, default_level());
 }
@@ -112,11 +118,11 @@ const nano_kernels *nano_kernels_at(const char *name) {
     return found >= 0 ? &tables.kernels[found] : NULL;
 }
 
-const char *nano_kernels_name(const nano_kernels *k) { return levels[k - tables.kernels].name; }
+const char *nano_kernels_name(const nano_kernels *k) { return tables.level[k - tables.kernels]->name; }
 
 const char *nano_cpu_level(void) {
     build_once();
-    return levels[nano_atomic_load(&chosen)].name;
+    return tables.level[nano_atomic_load(&chosen)]->name;
 }
 
 const char *nano_cpu_levels(void) {

@@ -66,6 +66,7 @@ uint32_t nano_cpu_features(void) {
     return found | when(ymm && (b >> 5 & 1) != 0, NANO_CPU_AVX2) | when(zmm && (b >> 16 & 1) != 0, NANO_CPU_AVX512F) |
            when(zmm && (b >> 17 & 1) != 0, NANO_CPU_AVX512DQ) | when(zmm && (b >> 30 & 1) != 0, NANO_CPU_AVX512BW) |
            when(zmm && (b >> 31 & 1) != 0, NANO_CPU_AVX512VL) | when(zmm && (c >> 11 & 1) != 0, NANO_CPU_AVX512VNNI) |
+           when(ymm && (more >> 4 & 1) != 0, NANO_CPU_AVXVNNI) |
            when(zmm && (more >> 5 & 1) != 0, NANO_CPU_AVX512BF16) |
            when(zmm && may_use_tiles(saved, d), NANO_CPU_AMX_BF16);
 }

@@ -13,6 +13,7 @@ enum {
     NANO_CPU_AVX512DQ = 1 << 5,
     NANO_CPU_AVX512VL = 1 << 6,
     NANO_CPU_AVX512VNNI = 1 << 7,
+    NANO_CPU_AVXVNNI = 1 << 10,
     NANO_CPU_AVX512BF16 = 1 << 8,
     NANO_CPU_AMX_BF16 = 1 << 9, /* tiles and their products; the kernel was asked for its permission to use them */
     /* Arm */

@@ -63,6 +63,10 @@ static void test_features(void) {
     const uint32_t found = nano_cpu_features();
     CHECK(nano_kernels_at("avx2") == NULL || (found & NANO_CPU_FMA) != 0);
     CHECK(nano_kernels_at("avx512") == NULL || nano_kernels_at("avx2") != NULL);
+    CHECK(nano_kernels_at("avxvnni") == NULL || (nano_kernels_at("avx2") != NULL && (found & NANO_CPU_AVXVNNI) != 0));
+#if defined(NANO_HAVE_AVX512) /* with or without avxvnni below it */
+    CHECK((nano_kernels_at("avx512") != NULL) == ((found & NANO_CPU_AVX512VNNI) != 0));
+#endif
     CHECK(nano_kernels_at("amx") == NULL || nano_kernels_at("avx512") != NULL);
     CHECK(nano_kernels_at("dotprod") == NULL || nano_kernels_at("neon") != NULL);
     CHECK(found == nano_cpu_features());
