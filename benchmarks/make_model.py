@@ -167,7 +167,7 @@ def write(
         listed = [(tensor, shape, type_of(tensor) if is_quantised(tensor) else "F32") for tensor, shape in tensors(s)]
         for tensor, shape, type_name in listed:
             w.add_tensor(tensor, shape, type_name)
-        for tensor, shape, type_name in listed:
+        for _, shape, type_name in listed:
             if len(shape) == 1:
                 w.write(np.ones(shape, np.float32))
                 continue

@@ -40,11 +40,11 @@ def test_markdown_is_the_table_of_llama_bench(tiny: Path) -> None:
 
 def test_settings_that_are_not_the_default_have_a_column(tiny: Path) -> None:
     done = run("nanollm", "bench", "-m", tiny, "-p", 8, "-n", 0, "-r", 1, "-b", "4,8", "-ctk", "f16,f32", "-ctv", "f32",
-               "-tb", 1, "--poll", 0, "--deterministic", "0,1")  # fmt: skip
+               "-tb", 1, "-C", "1", "--poll", 0, "--deterministic", "0,1")  # fmt: skip
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()]
-    assert lines[0][5:-2] == ["n_batch", "n_threads_batch", "poll", "type_k", "type_v", "deterministic"]
+    assert lines[0][5:-2] == ["n_batch", "n_threads_batch", "cpu_mask", "poll", "type_k", "type_v", "deterministic"]
     assert [row[5:-2] for row in lines[2:]] == [
-        [b, "1", "0", k, "f32", d] for b in ("4", "8") for k in ("f16", "f32") for d in ("0", "1")
+        [b, "1", "0x1", "0", k, "f32", d] for b in ("4", "8") for k in ("f16", "f32") for d in ("0", "1")
     ]
 
 
@@ -119,6 +119,7 @@ def test_ranges(word: str, numbers: list[int]) -> None:
         (("--deterministic", "2"), "expected 0 to 1"),
         (("-p", "0", "-n", "0"), "nothing to measure"),
         (("-o", "xml"), "invalid choice"),
+        (("-C", "0x3,z"), "expected a hexadecimal number"),
     ],
 )
 def test_what_makes_no_sense_is_refused(tiny: Path, args: tuple[str, ...], message: str) -> None:

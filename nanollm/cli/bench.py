@@ -25,7 +25,7 @@ from ..errors import CancelledError, MemoryLimitError
 from ..model import MemoryReport, default_model_path
 from ..models import build_program
 from .common import EXIT_OK, ArgumentParser, Interruptible, UsageError, emit, format_bytes, log
-from .options import CACHE_TYPES, int_in
+from .options import CACHE_TYPES, int_in, mask
 
 _EPILOG = """\
 examples:
@@ -151,6 +151,7 @@ class Result:
     n_batch: int
     n_threads: int
     n_threads_batch: int
+    cpu_mask: str
     poll: int
     type_k: str
     type_v: str
@@ -182,6 +183,7 @@ class Result:
             n_batch=runner.asked.n_batch,
             n_threads=limits.n_threads,
             n_threads_batch=limits.n_threads_batch,
+            cpu_mask=f"{limits.cpu_mask:#x}",
             poll=limits.poll,
             type_k=limits.type_k.lower(),
             type_v=limits.type_v.lower(),
@@ -274,6 +276,8 @@ def _parser() -> ArgumentParser:
     add("-b", "--batch-size", **_list("most tokens in one step", "512", 1))
     add("-t", "--threads", **_list("threads; 0: one per fast core", "0", 0))
     add("-tb", "--threads-batch", **_list("threads of prompts; 0: those of -t", "0", 0))
+    add("-C", "--cpu-mask", action="append", type=_masks, metavar="LIST", help="CPUs that threads may run on, "
+        "hexadecimal (default: the fast ones)")  # fmt: skip
     add("--poll", **_list("how idle threads wait, 0 asleep to 100 awake", "50", 0, 100))
     for flag, name, what in (("-ctk", "--cache-type-k", "key"), ("-ctv", "--cache-type-v", "value")):
         add(flag, name, action="append", type=_names(CACHE_TYPES), metavar="LIST", help=f"types of the {what} cache: "
@@ -324,6 +328,10 @@ def _pair(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def _masks(text: str) -> list[int]:
+    return [mask(word) for word in text.split(",")]
+
+
 def _names(known: Sequence[str]) -> Callable[[str], list[str]]:
     def names(text: str) -> list[str]:
         for word in text.split(","):
@@ -346,15 +354,17 @@ def _limits(args: argparse.Namespace) -> Iterator[Limits]:
         _given(args.cache_type_v, "f16"),
         _given(args.threads, 0),
         _given(args.threads_batch, 0),
+        _given(args.cpu_mask, 0),
         _given(args.poll, 50),
         _given(args.deterministic, 0),
     )
-    for n_batch, type_k, type_v, n_threads, n_threads_batch, poll, deterministic in product(*lists):
+    for n_batch, type_k, type_v, n_threads, n_threads_batch, cpu_mask, poll, deterministic in product(*lists):
         yield replace(
             _core.limits_default(),
             n_batch=n_batch,
             n_threads=n_threads,
             n_threads_batch=n_threads_batch,
+            cpu_mask=cpu_mask,
             poll=poll,
             type_k=type_k.upper(),
             type_v=type_v.upper(),
@@ -394,6 +404,8 @@ class _Markdown:
             self._columns.append(("n_batch", 7, lambda r: str(r.n_batch)))
         if differs("n_threads_batch"):
             self._columns.append(("n_threads_batch", 15, lambda r: str(r.n_threads_batch)))
+        if differs("cpu_mask"):
+            self._columns.append(("cpu_mask", 10, lambda r: r.cpu_mask))
         if differs("poll"):
             self._columns.append(("poll", 4, lambda r: str(r.poll)))
         if differs("type_k"):

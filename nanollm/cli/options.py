@@ -63,7 +63,7 @@ def add_cpus(add: Callable[..., Any]) -> None:
     """`-C`, `-Cr` and `--poll`, through a group's `add_argument`."""
     add(
         *("-C", "--cpu-mask"),
-        type=_mask,
+        type=mask,
         default=0,
         metavar="HEX",
         help="CPUs that threads may run on, bit by bit (default: the fast ones)",
@@ -78,12 +78,13 @@ def add_cpus(add: Callable[..., Any]) -> None:
     )
 
 
-def cpu_options(args: argparse.Namespace) -> dict[str, int]:
+def cpu_options(args: argparse.Namespace) -> dict[str, Any]:
     """What `Model` takes of those."""
     return {"cpu_mask": args.cpu_mask | args.cpu_range, "poll": args.poll}
 
 
-def _mask(text: str) -> int:
+def mask(text: str) -> int:
+    """A set of CPUs, as -C takes it."""
     if re.fullmatch(r"(0[xX])?[0-9A-Fa-f]{1,64}", text) is None:
         raise argparse.ArgumentTypeError(f"{text}: expected a hexadecimal number of at most 256 bits, as in 0xf0")
     return int(text, 16)
