@@ -2,6 +2,7 @@
 
 #include "base/arith.h"
 #include "cpu/exec.h"
+#include "cpu/pace.h"
 
 #include <string.h>
 
@@ -9,6 +10,7 @@ struct nano_session {
     nano_plan plan; /* nodes and stages in this session's own memory */
     nano_pool *pool;
     nano_group *groups;
+    nano_pace pace;
     nano_atomic cancel;
     nano_step step;
     int32_t *tokens;
@@ -21,6 +23,9 @@ struct nano_session {
     uint8_t *cache;
     float *logits;
     size_t cache_bytes;
+    uint8_t *importance;
+    uint8_t *importance_before; /* as it was before the running step */
+    size_t importance_bytes;
 };
 
 size_t nano_session_bytes(void) { return sizeof(nano_session); }
@@ -81,6 +86,10 @@ nano_status nano_session_create(const nano_plan *plan, nano_session **out, nano_
     s->cache = base + l->cache;
     s->cache_bytes = (size_t)(l->arena - l->cache);
     s->logits = (float *)(void *)(base + l->outputs);
+    s->importance = base + l->importance;
+    s->importance_before = base + l->importance_before;
+    s->importance_bytes = (size_t)(l->importance_before - l->importance);
+    nano_pace_start(&s->pace, plan->limits.n_threads);
     for (int32_t i = 0; i < plan->n_nodes; i++) {
         nano_node *node = &s->plan.nodes[i];
         resolve(&node->out, base, s);
@@ -181,6 +190,21 @@ static void make_tiles(nano_session *s, int32_t n_tokens) {
     s->step.n_tiles = n;
 }
 
+static void run_stages(nano_session *s) {
+    const nano_limits *limits = &s->plan.limits;
+    nano_exec_prepare(&s->plan, &s->step, s->groups, nano_pool_next_run(s->pool));
+    if (s->step.n_tokens > limits->n_slots) {
+        nano_pool_run(s->pool, limits->n_threads_batch);
+    } else if (!s->plan.paced) {
+        nano_pool_run(s->pool, limits->n_threads);
+    } else {
+        const uint32_t n_slept = nano_pool_n_slept(s->pool);
+        const double start = nano_now();
+        nano_pool_run(s->pool, nano_pace_threads(&s->pace));
+        nano_pace_step(&s->pace, nano_now() - start, nano_pool_n_slept(s->pool) != n_slept);
+    }
+}
+
 nano_status nano_session_eval(nano_session *session, int32_t n_tokens, const int32_t *tokens, const int32_t *slots,
                               const uint8_t *wanted, nano_error *err) {
     nano_session *s = session;
@@ -193,11 +217,15 @@ nano_status nano_session_eval(nano_session *session, int32_t n_tokens, const int
     }
     s->step.n_tokens = n_tokens;
     make_tiles(s, n_tokens);
-    nano_exec_prepare(&s->plan, &s->step, s->groups, nano_pool_next_run(s->pool));
-    nano_pool_run(s->pool,
-                  n_tokens > s->plan.limits.n_slots ? s->plan.limits.n_threads_batch : s->plan.limits.n_threads);
+    if (s->importance_bytes > 0) {
+        memcpy(s->importance_before, s->importance, s->importance_bytes);
+    }
+    run_stages(s);
     if (nano_atomic_exchange(&s->cancel, 0) != 0) {
         s->step.n_wanted = 0;
+        if (s->importance_bytes > 0) {
+            memcpy(s->importance, s->importance_before, s->importance_bytes);
+        }
         return nano_fail(err, NANO_ERR_CANCELLED, "eval: cancelled");
     }
     for (int32_t i = 0; i < s->plan.limits.n_slots; i++) {

@@ -26,7 +26,8 @@ struct nano_pool {
     nano_atomic current;
     char pad_current[NANO_CACHE_LINE - sizeof(nano_atomic)];
     nano_atomic n_sleeping; /* for a pile */
-    char pad_sleeping[NANO_CACHE_LINE - sizeof(nano_atomic)];
+    nano_atomic n_slept;
+    char pad_sleeping[NANO_CACHE_LINE - 2 * sizeof(nano_atomic)];
     pthread_mutex_t mutex; /* of all who sleep */
     pthread_cond_t pile_done;
     nano_pool_options options;
@@ -93,6 +94,7 @@ bool nano_pile_wait(nano_pool *pool, const nano_pile *pile, uint32_t run) {
     if (is_waiting(state, run)) {
         (void)pthread_mutex_lock(&pool->mutex);
         (void)nano_atomic_add_seq(&pool->n_sleeping, 1);
+        (void)nano_atomic_add(&pool->n_slept, 1);
         while (is_waiting(state = nano_atomic64_load_seq(&pile->state), run)) {
             (void)pthread_cond_wait(&pool->pile_done, &pool->mutex);
         }
@@ -178,6 +180,8 @@ void nano_pool_run(nano_pool *pool, int n_threads) {
         (void)nano_cpus_restrict_thread(&before);
     }
 }
+
+uint32_t nano_pool_n_slept(const nano_pool *pool) { return (uint32_t)nano_atomic_load_relaxed(&pool->n_slept); }
 
 /* ------------------------------------------------------------ start and stop */
 

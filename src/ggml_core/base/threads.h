@@ -46,6 +46,8 @@ uint32_t nano_pool_next_run(const nano_pool *pool);
 /* Calls fn(arg, 0, run) here and lets up to n_threads - 1 of the pool's threads do the same with their numbers. What the
  * caller wrote before is visible to a thread that has taken a piece. Returns when the own call does. */
 void nano_pool_run(nano_pool *pool, int n_threads);
+/* How often a thread has slept while it waited for a pile; wraps. */
+uint32_t nano_pool_n_slept(const nano_pool *pool);
 
 /* By the caller, between runs. n_pieces: 0 ... NANO_PILE_MAX. */
 void nano_pile_fill(nano_pile *pile, uint32_t run, uint32_t n_pieces);

@@ -523,6 +523,7 @@ static nano_status lay_out(planner *p, uint64_t scratch) {
         add_part(&at, &l->cache, 1, p->cache_bytes) && add_part(&at, &l->arena, 1, p->arena_bytes) &&
         add_part(&at, &l->outputs, (uint64_t)limits->n_outputs, (uint64_t)p->model->n_vocab * sizeof(float)) &&
         add_part(&at, &l->importance, 1, p->importance_bytes) &&
+        add_part(&at, &l->importance_before, 1, p->importance_bytes) &&
         add_part(&at, &l->scratch, (uint64_t)nano_limits_most_threads(limits), l->scratch_stride) &&
         nano_align_u64(at, nano_page_size(), &l->total);
     if (!ok || l->total > SIZE_MAX / 2) {
@@ -630,6 +631,7 @@ nano_status nano_plan_create(const nano_model *model, const nano_limits *limits,
         plan->wide =
             !resolved.deterministic && resolved.n_batch >= NANO_WIDE_MIN && nano_kernels_current()->wide_linear != NULL;
         plan->placement = placement;
+        plan->paced = limits->n_threads == 0;
         planner p = {.model = model, .graph = model->graph, .plan = plan, .err = err, .values = values, .nodes = nodes};
         status = run_planner(&p, work, pieces);
     }

@@ -12,7 +12,7 @@
  *   session | nodes | stages, groups | inputs, slots, tiles | pool      bookkeeping
  *   K and V of every layer (layout: nano_cache_at)                        cache
  *   temporaries                                                           activations
- *   logits (n_outputs, n_vocab); sums of importance                       outputs
+ *   logits (n_outputs, n_vocab); sums of importance, twice                outputs
  *   n_threads working spaces                                              scratch
  */
 #ifndef NANO_GRAPH_PLAN_H
@@ -68,7 +68,7 @@ enum { NANO_TILE_TOKENS = 32, NANO_KV_BLOCK = 64 };
 /* Offsets into the one allocation. */
 typedef struct nano_layout {
     uint64_t session, nodes, stages, groups, tokens, positions, wanted, slots, n_past, advance, tiles, pool;
-    uint64_t cache, arena, outputs, importance, scratch, total;
+    uint64_t cache, arena, outputs, importance, importance_before, scratch, total;
     uint64_t scratch_stride; /* a thread's working space */
 } nano_layout;
 
@@ -87,6 +87,7 @@ struct nano_plan {
     int32_t *stages; /* first node of each stage, and n_nodes at the end */
     int32_t n_stages;
     nano_placement placement;
+    bool paced; /* how many threads decoding uses was left to the core */
 };
 
 /* The most elements in a block of a type that a cache can have. */

@@ -553,7 +553,8 @@ static int spread_layout(nano_plan *plan, uint64_t arena, uint64_t cache, buffer
     place(&l->cache, cache, &end, parts, &n);
     place(&l->arena, arena, &end, parts, &n);
     place(&l->outputs, outputs * (uint64_t)plan->model->n_vocab * sizeof(float), &end, parts, &n);
-    place(&l->importance, before.scratch - before.importance, &end, parts, &n);
+    place(&l->importance, before.importance_before - before.importance, &end, parts, &n);
+    place(&l->importance_before, before.scratch - before.importance_before, &end, parts, &n);
     place(&l->scratch, (uint64_t)nano_limits_most_threads(limits) * l->scratch_stride, &end, parts, &n);
     l->total = end;
     return n;
@@ -569,7 +570,7 @@ static void forbid_between(uint8_t *base, const buffer *buffers, int n, uint64_t
 static result run_spread(nano_plan *plan, const step *steps, int n_steps) {
     buffer *arena = calloc((size_t)plan->n_nodes + 1, sizeof *arena);
     buffer *caches = calloc((size_t)plan->n_nodes * 3 + 1, sizeof *caches);
-    buffer parts[17];
+    buffer parts[18];
     nano_session *session = NULL;
     nano_error err = {NANO_OK, ""};
     require(arena != NULL && caches != NULL, "memory", NULL);
