@@ -170,6 +170,17 @@ NANO_INLINE uint8x16_t nano_shift(uint8x16_t x, int n) {
 
 NANO_INLINE uint8x16_t nano_nibbles(uint8x16_t x, int upper) { return upper ? vshrq_n_u8(x, 4) : nano_low_nibbles(x); }
 
+/* Less 32: the six bits come to the top of the byte, the uppermost of them flipped, and go down again with the sign. What
+ * is below them falls off. */
+NANO_INLINE int8x16_t nano_q6_k_codes(uint8x16_t q, uint8x16_t high, int quarter) {
+    const uint8x16_t pairs = veorq_u8(high, vdupq_n_u8(0xaa));
+    const uint8x16_t top = quarter == 0   ? vsliq_n_u8(vshlq_n_u8(q, 2), pairs, 6)
+                           : quarter == 1 ? vsriq_n_u8(vshlq_n_u8(pairs, 4), vshlq_n_u8(q, 4), 2)
+                           : quarter == 2 ? vsriq_n_u8(vshlq_n_u8(pairs, 2), q, 2)
+                                          : vsriq_n_u8(pairs, q, 2);
+    return vshrq_n_s8(vreinterpretq_s8_u8(top), 2);
+}
+
 /* Elements i .. i + 15 (i: 0 or 16) of block 4 half + quarter of a super-block; quarter and i are constants. */
 NANO_INLINE int8x16_t nano_k_decode(nano_type type, const uint8_t *w, int half, int quarter, int i) {
     const int bit = 4 * half + quarter;
@@ -192,9 +203,7 @@ NANO_INLINE int8x16_t nano_k_decode(nano_type type, const uint8_t *w, int half, 
     if (type == NANO_TYPE_Q6_K) {
         const uint8x16_t q = vld1q_u8(w + offsetof(nano_block_q6_k, q) + 64 * half + 32 * (quarter & 1) + i);
         const uint8x16_t high = vld1q_u8(w + offsetof(nano_block_q6_k, high) + 32 * half + i);
-        const uint8x16_t code =
-            vbslq_u8(vdupq_n_u8(0x30), nano_shift(high, 2 * quarter - 4), nano_nibbles(q, quarter >> 1));
-        return vreinterpretq_s8_u8(nano_minus_32(code));
+        return nano_q6_k_codes(q, high, quarter);
     }
     const size_t q_at = type == NANO_TYPE_Q4_K ? offsetof(nano_block_q4_k, q) : offsetof(nano_block_q5_k, q);
     const uint8x16_t low = nano_nibbles(vld1q_u8(w + q_at + 64 * half + 32 * (quarter >> 1) + i), quarter & 1);

@@ -93,12 +93,14 @@ NANO_INLINE float32x4_t nano_k_direct(nano_type type, const nano_linear_args *a,
         nano_k_head head;
         nano_k_read_head(type, w, &head);
         float32x4_t sum = vdupq_n_f32(0.0f);
-        for (int half = 0; half < 2; half++) {
-            sum = nano_k_direct_add(type, w, &head, half, 0, x, sum);
-            sum = nano_k_direct_add(type, w, &head, half, 1, x, sum);
-            sum = nano_k_direct_add(type, w, &head, half, 2, x, sum);
-            sum = nano_k_direct_add(type, w, &head, half, 3, x, sum);
-        }
+        sum = nano_k_direct_add(type, w, &head, 0, 0, x, sum);
+        sum = nano_k_direct_add(type, w, &head, 0, 1, x, sum);
+        sum = nano_k_direct_add(type, w, &head, 0, 2, x, sum);
+        sum = nano_k_direct_add(type, w, &head, 0, 3, x, sum);
+        sum = nano_k_direct_add(type, w, &head, 1, 0, x, sum);
+        sum = nano_k_direct_add(type, w, &head, 1, 1, x, sum);
+        sum = nano_k_direct_add(type, w, &head, 1, 2, x, sum);
+        sum = nano_k_direct_add(type, w, &head, 1, 3, x, sum);
         acc = nano_k_finish(type, &head, x, sum, acc);
         w[0] += nano_k_bytes(type);
         w[1] += nano_k_bytes(type);
