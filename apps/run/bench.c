@@ -1,6 +1,6 @@
 /* `bench`: the speed of prompts and of decoding, with the flags and the table of llama-bench. */
+#include "bench.h"
 #include "generate.h"
-#include "report.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -9,33 +9,11 @@
 #include <string.h>
 #include <time.h>
 
-/* What is timed: a prompt, tokens one by one, or first the one and then the other, after `depth` tokens. */
-typedef struct test {
-    int32_t n_prompt, n_gen, depth;
-} test;
-
 /* The values that an option was given, or its default. */
 typedef struct values {
     const int32_t *items;
     int n;
 } values;
-
-typedef struct bench {
-    const options *options;
-    engine engine;
-    nano_limits limits; /* of the row being measured */
-    test test;
-    char model_type[128], test_time[32];
-    uint64_t model_size, n_params;
-    const char *path;
-    int32_t *ids;       /* (n_ctx) of the vocabulary, the same ones each time */
-    double *samples_ns; /* (repetitions) */
-    double *samples_ts; /* tokens a second */
-    double avg_ns, stddev_ns, avg_ts, stddev_ts, median_ts;
-    bool shows_batch, shows_type_k, shows_type_v,
-        shows_deterministic; /* columns of settings that are not the default */
-    int n_rows;
-} bench;
 
 static values given(const numbers *n, const int32_t *fallback) {
     return n->n > 0 ? (values){n->items, n->n} : (values){fallback, 1};
@@ -69,8 +47,10 @@ static nano_status measure(bench *b, nano_error *err) {
     }
     for (int64_t i = 0; i < o->repetitions && status == NANO_OK; i++) {
         if (o->progress) {
-            note("%s: pp%" PRId32 " tg%" PRId32 ": run %" PRId64 " of %" PRId64 "\n", b->model_type, t->n_prompt,
-                 t->n_gen, i + 1, o->repetitions);
+            text name = {NULL, 0, 0};
+            bench_add_test(&name, t);
+            note("%s: %s: run %" PRId64 " of %" PRId64 "\n", b->model_type, name.data, i + 1, o->repetitions);
+            text_free(&name);
         }
         const double start = now_ms();
         status = run_once(b, err);
@@ -118,211 +98,6 @@ static void summarise(bench *b) {
     (void)strftime(b->test_time, sizeof b->test_time, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
 }
 
-/* ------------------------------------------------------------------ output */
-
-/* A type's name in small letters, as llama-bench has it. */
-static const char *small_name(nano_type type, char out[16]) {
-    (void)snprintf(out, 16, "%s", nano_type_name(type));
-    for (char *c = out; *c != '\0'; c++) {
-        *c = *c >= 'A' && *c <= 'Z' ? (char)(*c - 'A' + 'a') : *c;
-    }
-    return out;
-}
-
-static void add_test(text *t, const test *x) {
-    if (x->n_prompt > 0) {
-        text_addf(t, "pp%" PRId32 "%s", x->n_prompt, x->n_gen > 0 ? "+" : "");
-    }
-    if (x->n_gen > 0) {
-        text_addf(t, "tg%" PRId32, x->n_gen);
-    }
-    if (x->depth > 0) {
-        text_addf(t, " @ d%" PRId32, x->depth);
-    }
-}
-
-/* A cell, padded to `width` characters: on the right where that is negative. */
-static void add_cell(text *line, int width, const char *cell) {
-    int n = 0;
-    for (const char *c = cell; *c != '\0'; c++) {
-        n += ((unsigned char)*c & 0xC0) != 0x80;
-    }
-    const int pad = abs(width) > n ? abs(width) - n : 0;
-    text_addf(line, "| %*s%s%*s ", width > 0 ? pad : 0, "", cell, width > 0 ? 0 : pad, "");
-}
-
-/* One line of the table: its head, the rule below, or the row just measured. */
-typedef enum line_kind { LINE_HEAD, LINE_RULE, LINE_ROW } line_kind;
-
-static void emit_markdown(const bench *b, line_kind kind) {
-    char name[16];
-    text cells[11], line = {NULL, 0, 0};
-    memset(cells, 0, sizeof cells);
-    if (kind == LINE_ROW) {
-        text_addf(&cells[0], "%s", b->model_type);
-        text_add_bytes(&cells[1], b->model_size);
-        text_addf(&cells[2], b->n_params >= 1000000000 ? "%.2f B" : "%.2f M",
-                  (double)b->n_params / (b->n_params >= 1000000000 ? 1e9 : 1e6));
-        text_addf(&cells[3], "CPU %s", nano_cpu_level());
-        text_addf(&cells[4], "%" PRId32, b->limits.n_threads);
-        text_addf(&cells[5], "%" PRId32, b->limits.n_batch);
-        text_addf(&cells[6], "%s", small_name(b->limits.type_k, name));
-        text_addf(&cells[7], "%s", small_name(b->limits.type_v, name));
-        text_addf(&cells[8], "%d", b->limits.deterministic ? 1 : 0);
-        add_test(&cells[9], &b->test);
-        text_addf(&cells[10], "%.2f \xC2\xB1 %.2f", b->avg_ts, b->stddev_ts);
-    }
-    const struct {
-        const char *name;
-        int width;
-        bool is_shown;
-    } columns[] = {{"model", -24, true},
-                   {"size", 10, true},
-                   {"params", 9, true},
-                   {"backend", -11, true},
-                   {"threads", 7, true},
-                   {"n_batch", 7, b->shows_batch},
-                   {"type_k", 6, b->shows_type_k},
-                   {"type_v", 6, b->shows_type_v},
-                   {"deterministic", 13, b->shows_deterministic},
-                   {"test", 15, true},
-                   {"t/s", 19, true}};
-    for (int i = 0; i < 11; i++) {
-        const int width = columns[i].width;
-        if (columns[i].is_shown && kind == LINE_RULE) {
-            text_addf(&line, "|");
-            for (int k = 0; k <= abs(width); k++) {
-                text_addf(&line, "-");
-            }
-            text_addf(&line, width < 0 ? "-" : ":");
-        } else if (columns[i].is_shown) {
-            add_cell(&line, width, kind == LINE_HEAD ? columns[i].name : cells[i].data);
-        }
-        text_free(&cells[i]);
-    }
-    text_addf(&line, "|\n");
-    emit(line.data, line.size);
-    text_free(&line);
-}
-
-typedef enum field_kind { FIELD_TEXT, FIELD_INT, FIELD_FLOAT, FIELD_BOOL } field_kind;
-typedef struct field {
-    const char *name;
-    field_kind kind;
-    const char *string;
-    double number;
-} field;
-enum { N_FIELDS = 21 };
-
-static void collect_fields(const bench *b, field out[N_FIELDS]) {
-    static char backend[64], type_k[16], type_v[16];
-    (void)snprintf(backend, sizeof backend, "CPU %s", nano_cpu_level());
-    const nano_limits *l = &b->limits;
-    const field fields[N_FIELDS] = {{"version", FIELD_TEXT, nano_version(), 0},
-                                    {"cpu_level", FIELD_TEXT, nano_cpu_level(), 0},
-                                    {"backend", FIELD_TEXT, backend, 0},
-                                    {"model_filename", FIELD_TEXT, b->path, 0},
-                                    {"model_type", FIELD_TEXT, b->model_type, 0},
-                                    {"model_size", FIELD_INT, NULL, (double)b->model_size},
-                                    {"model_n_params", FIELD_INT, NULL, (double)b->n_params},
-                                    {"n_batch", FIELD_INT, NULL, l->n_batch},
-                                    {"n_threads", FIELD_INT, NULL, l->n_threads},
-                                    {"type_k", FIELD_TEXT, small_name(l->type_k, type_k), 0},
-                                    {"type_v", FIELD_TEXT, small_name(l->type_v, type_v), 0},
-                                    {"deterministic", FIELD_BOOL, NULL, l->deterministic ? 1 : 0},
-                                    {"n_prompt", FIELD_INT, NULL, b->test.n_prompt},
-                                    {"n_gen", FIELD_INT, NULL, b->test.n_gen},
-                                    {"n_depth", FIELD_INT, NULL, b->test.depth},
-                                    {"test_time", FIELD_TEXT, b->test_time, 0},
-                                    {"avg_ns", FIELD_INT, NULL, b->avg_ns},
-                                    {"stddev_ns", FIELD_INT, NULL, b->stddev_ns},
-                                    {"avg_ts", FIELD_FLOAT, NULL, b->avg_ts},
-                                    {"stddev_ts", FIELD_FLOAT, NULL, b->stddev_ts},
-                                    {"median_ts", FIELD_FLOAT, NULL, b->median_ts}};
-    memcpy(out, fields, sizeof fields);
-}
-
-static void add_number(text *t, const field *f) { text_addf(t, "%.*f", f->kind == FIELD_FLOAT ? 6 : 0, f->number); }
-
-static void emit_json(const bench *b, const char *before, const char *between, const char *after) {
-    field fields[N_FIELDS];
-    text t = {NULL, 0, 0};
-    collect_fields(b, fields);
-    text_addf(&t, "%s{", before);
-    for (int i = 0; i < N_FIELDS; i++) {
-        text_addf(&t, "%s\"%s\": ", i > 0 ? between : between + 1, fields[i].name);
-        if (fields[i].kind == FIELD_TEXT) {
-            text_add_json(&t, fields[i].string, strlen(fields[i].string));
-        } else if (fields[i].kind == FIELD_BOOL) {
-            text_addf(&t, "%s", fields[i].number != 0 ? "true" : "false");
-        } else {
-            add_number(&t, &fields[i]);
-        }
-    }
-    for (int k = 0; k < 2; k++) {
-        text_addf(&t, "%s\"%s\": [", between, k == 0 ? "samples_ns" : "samples_ts");
-        for (int64_t i = 0; i < b->options->repetitions; i++) {
-            text_addf(&t, "%s%.*f", i > 0 ? ", " : "", k == 0 ? 0 : 6, k == 0 ? b->samples_ns[i] : b->samples_ts[i]);
-        }
-        text_addf(&t, "]");
-    }
-    text_addf(&t, "%s}%s", between[1] == '\n' ? "\n  " : "", after);
-    emit(t.data, t.size);
-    text_free(&t);
-}
-
-static void add_csv(text *t, const char *cell) {
-    if (strpbrk(cell, ",\"\r\n") == NULL) {
-        text_addf(t, "%s", cell);
-        return;
-    }
-    text_addf(t, "\"");
-    for (; *cell != '\0'; cell++) {
-        text_addf(t, "%s%c", *cell == '"' ? "\"" : "", *cell);
-    }
-    text_addf(t, "\"");
-}
-
-static void emit_csv(const bench *b, bool is_head) {
-    field fields[N_FIELDS];
-    text t = {NULL, 0, 0};
-    collect_fields(b, fields);
-    for (int i = 0; i < N_FIELDS; i++) {
-        text_addf(&t, "%s", i > 0 ? "," : "");
-        if (is_head || fields[i].kind == FIELD_TEXT) {
-            add_csv(&t, is_head ? fields[i].name : fields[i].string);
-        } else if (fields[i].kind == FIELD_BOOL) {
-            text_addf(&t, "%s", fields[i].number != 0 ? "True" : "False");
-        } else {
-            add_number(&t, &fields[i]);
-        }
-    }
-    text_addf(&t, "\n");
-    emit(t.data, t.size);
-    text_free(&t);
-}
-
-static void emit_row(bench *b) {
-    const char *format = b->options->output;
-    const bool is_first = b->n_rows++ == 0;
-    if (strcmp(format, "md") == 0) {
-        if (is_first) {
-            emit_markdown(b, LINE_HEAD);
-            emit_markdown(b, LINE_RULE);
-        }
-        emit_markdown(b, LINE_ROW);
-    } else if (strcmp(format, "csv") == 0) {
-        if (is_first) {
-            emit_csv(b, true);
-        }
-        emit_csv(b, false);
-    } else if (strcmp(format, "jsonl") == 0) {
-        emit_json(b, "", ", ", "\n");
-    } else {
-        emit_json(b, is_first ? "[\n  " : ",\n  ", ",\n    ", "");
-    }
-}
-
 /* ----------------------------------------------------------------- command */
 
 /* Measures and prints one row. */
@@ -337,6 +112,7 @@ static int run_test(bench *b, nano_limits limits) {
         const uint64_t n_vocab = (uint64_t)nano_model_n_vocab(e->model);
         uint64_t random = 1;
         b->limits = e->limits;
+        b->limits.n_batch = limits.n_batch; /* as it was asked for: no test has more tokens than its context */
         b->ids = allocate((size_t)n_ctx, sizeof *b->ids);
         for (int32_t i = 0; i < n_ctx; i++) { /* Knuth's MMIX generator */
             random = random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
@@ -352,7 +128,7 @@ static int run_test(bench *b, nano_limits limits) {
     engine_stop(e);
     if (code == EXIT_OK) {
         summarise(b);
-        emit_row(b);
+        bench_print_row(b);
     }
     return code;
 }
@@ -384,11 +160,11 @@ static int run_tests(bench *b, nano_limits limits) {
     return code;
 }
 
-/* The cache types an option was given, each possibly several with commas between. */
-static int collect_types(const words *given_words, nano_type *out, int most) {
+/* The cache types an option was given, each word possibly several with commas between. */
+static int collect_types(const words *given_words, int32_t *out) {
     int n = 0;
     for (int i = 0; i < given_words->n; i++) {
-        for (const char *at = given_words->items[i]; *at != '\0' && n < most; at += *at == ',' ? 1 : 0) {
+        for (const char *at = given_words->items[i]; *at != '\0' && n < MAX_LIST; at += *at == ',' ? 1 : 0) {
             char name[16];
             const size_t size = strcspn(at, ",");
             (void)snprintf(name, sizeof name, "%.*s", (int)size, at);
@@ -396,46 +172,53 @@ static int collect_types(const words *given_words, nano_type *out, int most) {
             at += size;
         }
     }
-    if (n == 0) {
-        out[n++] = nano_limits_default().type_k;
-    }
     return n;
 }
 
-static bool differ(values v, int32_t usual) {
-    bool result = false;
-    for (int i = 0; i < v.n; i++) {
-        result = result || v.items[i] != usual;
+static void set_limit(nano_limits *l, axis_name axis, int32_t value) {
+    switch (axis) {
+        case AXIS_BATCH: l->n_batch = value; break;
+        case AXIS_TYPE_K: l->type_k = value; break;
+        case AXIS_TYPE_V: l->type_v = value; break;
+        case AXIS_THREADS: l->n_threads = value; break;
+        case AXIS_THREADS_BATCH: l->n_threads_batch = value; break;
+        case AXIS_POLL: l->poll = value; break;
+        default: l->deterministic = value != 0; break;
     }
-    return result;
 }
 
 /* All limits in turn, for the file that is open. */
 static int run_file(bench *b, nano_limits limits) {
-    static const int32_t usual_batch = 512, usual_threads = 0, usual_deterministic = 0;
-    enum { MAX_TYPES = 16 };
+    static const int32_t zero = 0;
+    const nano_limits usual = nano_limits_default();
     const options *o = b->options;
-    nano_type types_k[MAX_TYPES], types_v[MAX_TYPES];
-    const int n_k = collect_types(&o->type_k, types_k, MAX_TYPES), n_v = collect_types(&o->type_v, types_v, MAX_TYPES);
-    const values batches = given(&o->bench_batch, &usual_batch), threads = given(&o->bench_threads, &usual_threads),
-                 modes = given(&o->bench_deterministic, &usual_deterministic);
-    const nano_type usual = nano_limits_default().type_k;
-    const int n_all = batches.n * n_k * n_v * threads.n * modes.n;
-    int code = EXIT_OK;
-    b->shows_batch = differ(batches, usual_batch);
-    b->shows_type_k = differ((values){types_k, n_k}, usual);
-    b->shows_type_v = differ((values){types_v, n_v}, usual);
-    b->shows_deterministic = differ(modes, usual_deterministic);
-    for (int i = 0; i < n_all && code == EXIT_OK && !emit_failed(); i++) {
-        int rest = i; /* digits of i in mixed bases: the last list turns fastest */
-        limits.deterministic = modes.items[rest % modes.n] != 0;
-        rest /= modes.n;
-        limits.n_threads = threads.items[rest % threads.n];
-        rest /= threads.n;
-        limits.type_v = types_v[rest % n_v];
-        rest /= n_v;
-        limits.type_k = types_k[rest % n_k];
-        limits.n_batch = batches.items[rest / n_k];
+    numbers types_k = {.n = 0}, types_v = {.n = 0};
+    types_k.n = collect_types(&o->type_k, types_k.items);
+    types_v.n = collect_types(&o->type_v, types_v.items);
+    const struct {
+        values values;
+        int32_t usual;
+    } axes[N_AXES] = {{given(&o->bench_batch, &usual.n_batch), usual.n_batch},
+                      {given(&types_k, &usual.type_k), usual.type_k},
+                      {given(&types_v, &usual.type_v), usual.type_v},
+                      {given(&o->bench_threads, &zero), 0},
+                      {given(&o->bench_threads_batch, &zero), 0},
+                      {given(&o->bench_poll, &usual.poll), usual.poll},
+                      {given(&o->bench_deterministic, &zero), 0}};
+    double n_all = 1;
+    for (int a = 0; a < N_AXES; a++) {
+        n_all *= axes[a].values.n;
+        b->is_shown[a] = false;
+        for (int i = 0; i < axes[a].values.n && a != AXIS_THREADS; i++) {
+            b->is_shown[a] = b->is_shown[a] || axes[a].values.items[i] != axes[a].usual;
+        }
+    }
+    int code = n_all > 1e6 ? fail(EXIT_USAGE, "%.0f combinations are too many", n_all) : EXIT_OK;
+    for (int i = 0; i < (int)n_all && code == EXIT_OK && !emit_failed(); i++) {
+        for (int a = N_AXES - 1, rest = i; a >= 0; a--) { /* digits of i in mixed bases: the last list turns fastest */
+            set_limit(&limits, (axis_name)a, axes[a].values.items[rest % axes[a].values.n]);
+            rest /= axes[a].values.n;
+        }
         code = run_tests(b, limits);
     }
     return code;
@@ -488,8 +271,8 @@ int run_bench(const options *o) {
     if (code == EXIT_OK && b.n_rows == 0 && !emit_failed()) {
         code = fail(EXIT_USAGE, "-p, -n, -pg: nothing to measure");
     }
-    if (code == EXIT_OK && strcmp(o->output, "json") == 0) {
-        emit("\n]\n", 3);
+    if (code == EXIT_OK) {
+        bench_print_end(&b);
     }
     free(b.samples_ns);
     free(b.samples_ts);

@@ -167,9 +167,10 @@ static int finish_answer(conversation *c) {
         }
     }
     text_free(&answer);
+    const bool saves = !c->has_answer || g->options->prompt_cache_all;
     c->has_answer = true;
     c->is_full = g->reason == REASON_CONTEXT;
-    return EXIT_OK;
+    return saves ? save_prompt_cache(g) : EXIT_OK;
 }
 
 /* A prompt of n tokens is longer than the context: an error at the start, the end of the conversation later. */
@@ -242,7 +243,6 @@ static int converse(conversation *c, const text *prompt, bool is_dialogue) {
             log_text(t.data, t.size);
             text_free(&t);
         }
-        code = save_prompt_cache(&c->g);
     }
     return code == EXIT_OK && is_interrupted && !is_dialogue ? EXIT_INTERRUPTED : code;
 }

@@ -81,14 +81,25 @@ static bool read_mask(const char *s, uint64_t *mask) {
     if (n == 0 || n > 64 || s[n] != '\0') {
         return false;
     }
-    uint64_t any = 0;
     for (size_t i = 0; i < n; i++) {
         const char digit[2] = {s[n - 1 - i], '\0'};
         const uint64_t value = strtoul(digit, NULL, 16);
         mask[i / 16] |= value << (4 * (i % 16));
-        any |= value;
     }
-    return any != 0;
+    return true;
+}
+
+/* "4-7" */
+static bool read_range(const char *s, uint64_t *mask) {
+    const size_t n = strspn(s, "0123456789"), n_last = s[n] == '-' ? strspn(s + n + 1, "0123456789") : 0;
+    const unsigned long first = strtoul(s, NULL, 10), last = n_last > 0 ? strtoul(s + n + 1, NULL, 10) : 0;
+    if (n == 0 || n > 3 || n_last == 0 || n_last > 3 || s[n + 1 + n_last] != '\0' || first > last || last > 255) {
+        return false;
+    }
+    for (unsigned long cpu = first; cpu <= last; cpu++) {
+        mask[cpu / 64] |= UINT64_C(1) << (cpu % 64);
+    }
+    return true;
 }
 
 int engine_limits(const options *o, nano_limits *out) {
@@ -110,6 +121,9 @@ int engine_limits(const options *o, nano_limits *out) {
     }
     if (o->cpu_mask != NULL && !read_mask(o->cpu_mask, out->cpu_mask)) {
         return fail(EXIT_USAGE, "-C: expected up to 64 hexadecimal digits, found '%s'", o->cpu_mask);
+    }
+    if (o->cpu_range != NULL && !read_range(o->cpu_range, out->cpu_mask)) {
+        return fail(EXIT_USAGE, "-Cr: expected two numbers of CPUs, 0 to 255, as in 4-7, found '%s'", o->cpu_range);
     }
     out->n_outputs = (int32_t)o->lookup + 1;
     out->type_k = o->type_k.n > 0 ? nano_type_from_name(options_last(&o->type_k)) : out->type_k;

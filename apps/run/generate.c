@@ -75,6 +75,9 @@ int load_prompt_cache(engine *e, const options *o) {
         return fail(EXIT_ERROR, "%s", err.message);
     }
     e->n_loaded = e->n_seen;
+    if (!o->json) {
+        note("prompt cache: %" PRId32 " tokens from %s\n", e->n_loaded, o->prompt_cache);
+    }
     return EXIT_OK;
 }
 
@@ -82,10 +85,9 @@ int save_prompt_cache(const generation *g) {
     const options *o = g->options;
     const engine *e = g->engine;
     nano_error err = {NANO_OK, ""};
-    const int32_t most = o->prompt_cache_all ? e->n_seen : g->n_prompt;
-    const int32_t n = most < e->n_seen ? most : e->n_seen;
-    const bool has_all = !o->prompt_cache_all && e->n_loaded >= n && g->timings.n_prompt <= 1;
-    if (o->prompt_cache == NULL || o->prompt_cache_ro || n == 0 || has_all) {
+    const int32_t n = o->prompt_cache_all ? e->n_seen : g->n_prompt;
+    const bool has_all = e->n_loaded >= n && g->timings.n_prompt <= 1; /* the file has it already */
+    if (o->prompt_cache == NULL || o->prompt_cache_ro || n == 0 || n > e->n_seen || has_all) {
         return EXIT_OK;
     }
     return nano_session_save(e->session, 0, e->seen, n, o->prompt_cache, &err) == NANO_OK

@@ -18,7 +18,8 @@ bool show_piece(nano_str piece);
 bool hide_piece(nano_str piece);
 /* Shows the prompt as the text's own beginning. */
 void show_prompt(const char *before, const text *prompt, const char *after);
-/* --prompt-cache: what the file has goes into slot 0; and back. */
+/* --prompt-cache: what the file has goes into slot 0, and back after a text: the prompt, or all with
+ * --prompt-cache-all. */
 int load_prompt_cache(engine *e, const options *o);
 int save_prompt_cache(const generation *g);
 

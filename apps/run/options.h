@@ -33,7 +33,7 @@ typedef struct options {
     words models;  /* -m; all but bench use the last */
     int64_t n_ctx; /* -1: not given */
     int64_t n_batch, n_threads, n_threads_batch, n_slots, poll;
-    const char *cpu_mask, *cpu;
+    const char *cpu_mask, *cpu_range, *cpu;
     words type_k, type_v; /* all but bench use the last */
     bool deterministic;
     int64_t lookup;
@@ -54,7 +54,8 @@ typedef struct options {
     biases logit_bias;
     bool ignore_eos;
     /* bench */
-    numbers bench_prompt, bench_gen, bench_pairs, bench_depth, bench_batch, bench_threads, bench_deterministic;
+    numbers bench_prompt, bench_gen, bench_pairs, bench_depth, bench_batch, bench_threads, bench_threads_batch,
+        bench_poll, bench_deterministic;
     int64_t repetitions;
     bool warmup, progress;
     const char *output;
