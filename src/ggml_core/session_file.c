@@ -239,7 +239,9 @@ static nano_status check_content(const nano_session *s, const char *path, const 
 
 static void take_all(nano_session *s, int32_t slot, const uint8_t *data, int32_t *tokens, int32_t n_tokens) {
     size_t at = HEADER_BYTES + (size_t)n_tokens * sizeof *tokens, size = 0;
-    memcpy(tokens, data + HEADER_BYTES, (size_t)n_tokens * sizeof *tokens);
+    if (n_tokens > 0) { /* `tokens` may be NULL */
+        memcpy(tokens, data + HEADER_BYTES, (size_t)n_tokens * sizeof *tokens);
+    }
     int32_t node = 0;
     int64_t head = 0;
     uint8_t *run = NULL;
