@@ -102,6 +102,7 @@ int generation_start(generation *g, const int32_t *ids, int32_t n) {
     g->ended_by_model = false;
     g->timings = (timings){.load_ms = g->engine->load_ms};
     g->params.seed = g->options->seed < 0 ? fresh_seed() : (uint64_t)g->options->seed;
+    interrupt_guard(g->engine->session);
     nano_sampler_reset(g->sampler, g->params.seed);
     for (int32_t i = last_n >= 0 && last_n < n ? n - last_n : 0; i < n; i++) {
         nano_sampler_accept(g->sampler, g->tokens[i]);
@@ -205,7 +206,6 @@ nano_status generation_run(generation *g, bool (*show)(nano_str piece), nano_err
     const double start = now_ms();
     const bool spares_ends = g->options->ignore_eos || g->options->n_predict == -2;
     nano_status status = NANO_OK;
-    interrupt_guard(g->engine->session);
     while (g->reason == REASON_NONE && status == NANO_OK) {
         nano_str piece = {"", 0};
         status = draw(g, err);
