@@ -99,7 +99,10 @@ static void test_text(void) {
     size_t capacity = nano_tokenizer_max_ids(tokenizer, sizeof text), room = nano_decoder_max_bytes(tokenizer);
     void *scratch = malloc(scratch_size);
     int32_t *ids = malloc(capacity * sizeof *ids);
-    char *piece = malloc(room);
+    char *piece = malloc(room), turn[512];
+    nano_chat *chat = NULL;
+    const nano_str user = {" ab cd \n", 8}, system = {"abcd", 4};
+    CHECK_OK(nano_chat_create(NULL, tokenizer, "llama3", &chat, &check_error));
     armed = 1;
     nano_status status = nano_tokenizer_encode(tokenizer, text, sizeof text - 1, true, true, scratch, scratch_size, ids,
                                                capacity, &n_ids, NULL);
@@ -108,8 +111,12 @@ static void test_text(void) {
     for (size_t i = 0; i < n_ids && status == NANO_OK; i++) {
         status = nano_decoder_push(&decoder, tokenizer, ids[i], piece, room, &n_bytes, NULL);
     }
+    for (int i = 0; i < 2 && status == NANO_OK; i++) {
+        status = nano_chat_turn(chat, i == 0, &system, user, turn, sizeof turn, &n_bytes, NULL);
+    }
     armed = 0;
-    CHECK(status == NANO_OK && n_ids > 4);
+    CHECK(status == NANO_OK && n_ids > 4 && n_bytes > 8);
+    nano_chat_free(chat);
     free(scratch);
     free(ids);
     free(piece);
