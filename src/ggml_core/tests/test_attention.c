@@ -7,7 +7,7 @@
 #include "tests/check.h"
 #include "tests/tiny_gguf.h"
 
-enum { N_HEAD = 6, N_HEAD_KV = 2, K_DIM = 40, V_DIM = 24, N_TOKENS = 200, N_IDS = 32, BLOCK = 32 };
+enum { N_HEAD = 10, N_HEAD_KV = 2, K_DIM = 40, V_DIM = 24, N_TOKENS = 200, N_IDS = 24, BLOCK = 32 };
 enum { N_ROW = N_HEAD * K_DIM + N_HEAD_KV * (K_DIM + V_DIM), N_OUT = N_HEAD * V_DIM };
 enum { K_AT = N_HEAD * K_DIM, V_AT = K_AT + N_HEAD_KV * K_DIM };
 
@@ -214,7 +214,7 @@ static void fill(void) {
     }
     for (int32_t t = 0; t < N_TOKENS; t++) {
         state = state * 6364136223846793005ULL + 1442695040888963407ULL;
-        tokens[t] = (int32_t)(state >> 59);
+        tokens[t] = (int32_t)(state >> 40) % N_IDS;
     }
 }
 

@@ -245,14 +245,30 @@ static void set_queries(job *j, const float *x, size_t stride, int64_t n) {
     }
 }
 
-/* A unit is a tile of tokens and a head of the cache (with the group of query heads that share it). */
-int64_t nano_units_attention(const nano_step *step, const nano_node *node) {
-    return (int64_t)step->n_tiles * node->src[1].ne[1];
+enum { FEW_UNITS = 16, KERNEL_QUERIES = 4 };
+
+/* Heads of the queries that one unit takes: the group that shares a head of the cache, so that keys and values are read
+ * once; where that makes few units, as many of it as the kernels take at once. */
+static int64_t unit_heads(const nano_step *step, const nano_node *node) {
+    int64_t n_kv = node->src[1].ne[1], group = node->src[0].ne[1] / n_kv;
+    return step->n_tiles * n_kv >= FEW_UNITS ? group : nano_min_i64(group, KERNEL_QUERIES);
 }
 
-static void run_unit(const nano_step *step, const nano_node *node, const nano_tile *tile, int64_t kv_head, job *j) {
+static int64_t units_per_group(const nano_step *step, const nano_node *node) {
+    int64_t group = node->src[0].ne[1] / node->src[1].ne[1], each = unit_heads(step, node);
+    return (group + each - 1) / each;
+}
+
+/* A unit is a tile of tokens and some of the heads that share a head of the cache. */
+int64_t nano_units_attention(const nano_step *step, const nano_node *node) {
+    return step->n_tiles * node->src[1].ne[1] * units_per_group(step, node);
+}
+
+/* Heads first .. last - 1, which share kv_head. */
+static void run_unit(const nano_step *step, const nano_node *node, const nano_tile *tile, int64_t kv_head,
+                     int64_t first, int64_t last, job *j) {
     const nano_operand *q = &node->src[0];
-    int64_t group = q->ne[1] / j->k->ne[1], v_dim = j->v->ne[0];
+    int64_t v_dim = j->v->ne[0];
     j->k_head = j->k->data + (size_t)tile->slot * nano_cache_slot_bytes(j->k, step->n_ctx) +
                 (size_t)kv_head * nano_cache_head_bytes(j->k, step->n_ctx);
     j->v_head = j->v->data + (size_t)tile->slot * nano_cache_slot_bytes(j->v, step->n_ctx) +
@@ -260,14 +276,14 @@ static void run_unit(const nano_step *step, const nano_node *node, const nano_ti
     j->position = tile->position;
     j->same_position = tile->count == 1;
     if (j->same_position) {
-        set_queries(j, nano_row(q, tile->first) + kv_head * group * j->head_dim, (size_t)j->head_dim * sizeof(float),
-                    group);
-        j->out = nano_out_row(node, tile->first) + kv_head * group * v_dim;
+        set_queries(j, nano_row(q, tile->first) + first * j->head_dim, (size_t)j->head_dim * sizeof(float),
+                    last - first);
+        j->out = nano_out_row(node, tile->first) + first * v_dim;
         j->out_stride = v_dim;
         attend(j);
         return;
     }
-    for (int64_t h = kv_head * group; h < (kv_head + 1) * group; h++) {
+    for (int64_t h = first; h < last; h++) {
         set_queries(j, nano_row(q, tile->first) + h * j->head_dim, q->row_bytes, tile->count);
         j->out = nano_out_row(node, tile->first) + h * v_dim;
         j->out_stride = (int64_t)(node->out.row_bytes / sizeof(float));
@@ -297,7 +313,10 @@ void nano_forward_attention(const nano_step *step, const nano_node *node, int64_
              .scores = scratch + 2 * n,
              .q = scratch + (2 + NANO_KV_BLOCK) * n,
              .q_a8 = (uint8_t *)(scratch + (2 + NANO_KV_BLOCK + n_dot) * n)};
+    int64_t group = node->src[0].ne[1] / k->ne[1], each = unit_heads(step, node), pieces = units_per_group(step, node);
     for (int64_t u = first; u < last; u++) {
-        run_unit(step, node, &step->tiles[u / k->ne[1]], u % k->ne[1], &j);
+        int64_t kv_head = u / pieces % k->ne[1], head = kv_head * group + u % pieces * each;
+        run_unit(step, node, &step->tiles[u / pieces / k->ne[1]], kv_head, head,
+                 nano_min_i64(head + each, (kv_head + 1) * group), &j);
     }
 }
