@@ -139,8 +139,7 @@ class Generation(Iterator[str]):
         self._max_tokens = _max_tokens(options)
         self._ignore_eos = options.get("ignore_eos", False)
         limits = model.memory.limits
-        self._lookup = min(_lookup(options), limits.n_outputs - 1, limits.n_batch - 1)
-        self._text = array("i", prompt_ids)  # what drafts are looked up in: the prompt and all that was drawn
+        self._lookup = _Lookup(prompt_ids, min(_most_drafted(options), limits.n_outputs - 1, limits.n_batch - 1))
         self._processor = options.get("logits_processor")
         self._sampler = _core.Sampler(model.n_vocab, self.sampler_params)
         self._stream = _TextStream(model._tokenizer, prompt_ids, options.get("stop", ()))
@@ -208,7 +207,7 @@ class Generation(Iterator[str]):
         if token is None:
             return ""
         self.ids.append(token)
-        self._text.append(token)
+        self._lookup.push(token)
         if self.ended_by_model:
             self.finish_reason = "stop"
             return ""
@@ -223,10 +222,10 @@ class Generation(Iterator[str]):
 
     def _draft(self) -> list[int]:
         """Tokens that may come after the last one drawn; none of which the context or `max_tokens` leaves no room."""
-        n = min(self._lookup, self._model.n_ctx - len(self._text))
+        room = self._model.n_ctx - len(self.prompt_ids) - len(self.ids)
         if self._max_tokens is not None:
-            n = min(n, self._max_tokens - len(self.ids) - 1)
-        return _core.lookup_draft(self._text, n) if n > 0 else []
+            room = min(room, self._max_tokens - len(self.ids) - 1)
+        return self._lookup.draft(room, self.timings.n_accepted)
 
     def _draw(self) -> int | None:
         """Evaluates what the model has not seen yet and draws a token; None when there is nothing to draw."""
@@ -261,6 +260,35 @@ class Generation(Iterator[str]):
         if changed.shape != logits.shape:
             raise ArgumentError(f"logits_processor: shape {changed.shape}, expected {logits.shape}")
         return changed
+
+
+class _Lookup:
+    """Drafts from the text itself, with pauses while little of them comes true: a step of several tokens costs more
+    than one of a single token, if less than as many steps."""
+
+    _LONGEST_PAUSE = 31
+
+    def __init__(self, prompt_ids: Sequence[int], most: int) -> None:
+        self._text = array("i", prompt_ids)
+        self._most = most
+        self._n_drafted = 0  # by the last step
+        self._n_accepted = 0  # of all drafts, before that
+        self._pause = 0  # tokens
+        self._resume = 0  # when the text has so many
+
+    def push(self, token: int) -> None:
+        self._text.append(token)
+
+    def draft(self, room: int, n_accepted: int) -> list[int]:
+        """At most `room` tokens; `n_accepted` of all that were drafted before came true."""
+        if self._n_drafted:
+            is_worth_it = 4 * (n_accepted - self._n_accepted) >= self._n_drafted
+            self._pause = 0 if is_worth_it else min(2 * self._pause + 1, self._LONGEST_PAUSE)
+            self._resume = len(self._text) + self._pause
+        n = min(self._most, room) if len(self._text) >= self._resume else 0
+        draft = _core.lookup_draft(self._text, n) if n > 0 else []
+        self._n_drafted, self._n_accepted = len(draft), n_accepted
+        return draft
 
 
 class _TextStream:
@@ -314,7 +342,7 @@ def _max_tokens(options: GenerationOptions) -> int | None:
     return value
 
 
-def _lookup(options: GenerationOptions) -> int:
+def _most_drafted(options: GenerationOptions) -> int:
     n = operator.index(options.get("lookup", 0))
     if not 0 <= n <= MAX_LOOKUP:
         raise ArgumentError(f"lookup: {n}, expected 0 to {MAX_LOOKUP}")

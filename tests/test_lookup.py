@@ -185,6 +185,17 @@ def test_the_kv_cache_is_right_afterwards(story_model: Model) -> None:
     assert fresh.ids == again.ids
 
 
+def test_a_text_that_only_seems_to_repeat_itself_is_left_alone(tiny_model: Model) -> None:
+    def never_twice(ids: Sequence[int], logits: NDArray[np.float32]) -> None:
+        """Each time another token comes after token 300."""
+        logits[:] = -10
+        logits[300 if ids[-1] != 300 else 10 + len(ids)] = 10
+
+    _, two = both(tiny_model, [1, 300], temperature=0, max_tokens=100, logits_processor=never_twice)
+    assert 0 < two.timings.n_drafted <= 6 * 7  # after pauses of 1, 3, 7, 15, 31 tokens
+    assert two.timings.n_accepted == 0
+
+
 def test_the_plan_bounds_a_draft(stories: Path) -> None:
     for limits in ({"n_outputs": 3}, {"n_batch": 3}, {"n_outputs": 1}, {"n_batch": 1}):
         with Model(stories, n_threads=1, **limits) as model:
