@@ -372,7 +372,22 @@ def test_learned_positions_bound_the_context(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "limits", [{"n_ctx": -1}, {"n_batch": 0}, {"n_threads": -1}, {"n_slots": 0}, {"n_outputs": 0}, {"n_ctx": 1 << 40}]
+    "limits",
+    [
+        {"n_ctx": -1},
+        {"n_batch": 0},
+        {"n_threads": -1},
+        {"n_slots": 0},
+        {"n_outputs": 0},
+        {"n_ctx": 1 << 40},
+        {"n_threads_batch": -1},
+        {"n_threads_batch": 300},
+        {"cpu_mask": -1},
+        {"cpu_mask": 1 << 255},
+        {"cpu_mask": 1 << 256},
+        {"poll": -1},
+        {"poll": 101},
+    ],
 )
 def test_bad_limits_are_argument_errors(tiny: Path, limits: dict[str, int]) -> None:
     with pytest.raises(nanollm.ArgumentError, match=next(iter(limits))):

@@ -305,6 +305,15 @@ def test_help_and_version() -> None:
     assert cli("--version").stdout == f"nanollm {_core.version()}\n"
 
 
+def test_threads_and_cpus_change_no_text() -> None:
+    plain = cli("-p", "Once", "-n", 16, "-s", 1)
+    cpu = min(os.sched_getaffinity(0))
+    options = ("-t", 1, "-tb", 2, "-C", f"{1 << cpu:x}", "-Cr", f"{cpu}-{cpu}", "--poll", 0)
+    placed = cli("-p", "Once", "-n", 16, "-s", 1, *options)
+    assert placed.returncode == 0
+    assert placed.stdout == plain.stdout
+
+
 # ------------------------------------------------------------------ what goes wrong
 
 
@@ -324,6 +333,12 @@ def test_help_and_version() -> None:
         (("-sys", "a", "-no-cnv"), "-sys"),
         (("word",), "word"),
         (("--mirostat", "3"), "3"),
+        (("-C", "zz"), "zz"),
+        (("-C", "1" + 64 * "0"), "256"),
+        (("-Cr", "3-1"), "3-1"),
+        (("-Cr", "1-256"), "1-256"),
+        (("--poll", "101"), "101"),
+        (("-tb", "-1"), "-1"),
     ],
 )
 def test_usage_errors_exit_with_2(args: tuple[str, ...], word: str) -> None:

@@ -1,6 +1,9 @@
 /* Sessions: logits against a plain computation, the same bits however the work is split, slots, limits, memory. */
 #define _XOPEN_SOURCE 700
 
+#include <pthread.h>
+
+#include "base/platform.h"
 #include "tests/tiny_model.h"
 
 enum { N_TOKENS = 150, N_CTX = 160 };
@@ -320,6 +323,74 @@ static void test_importance(const tiny_model *m) {
     nano_session_free(s);
 }
 
+typedef struct canceller {
+    nano_session *session;
+    nano_atomic is_over;
+} canceller;
+
+static void *cancel_often(void *p) {
+    canceller *c = p;
+    while (nano_atomic_load(&c->is_over) == 0) {
+        nano_session_cancel(c->session);
+        nano_thread_yield();
+    }
+    return NULL;
+}
+
+/* Steps that are cancelled anywhere leave the sums as they were; others add all of theirs. */
+static void test_cancelled_importance(const tiny_model *m) {
+    nano_limits l = limits_of(2, 32, 1);
+    l.importance = true;
+    nano_session *s = tiny_session(m, l);
+    canceller c = {s, {0}};
+    pthread_t thread;
+    const double *sums = NULL;
+    int64_t n = 0, n_rows = 0, expected = 0;
+    double before = 0.0;
+    CHECK(pthread_create(&thread, NULL, cancel_often, &c) == 0);
+    for (int i = 0; i < 300; i++) {
+        nano_error err;
+        const nano_status status = nano_session_eval(s, 32, tokens, NULL, NULL, &err);
+        CHECK(status == NANO_OK || status == NANO_ERR_CANCELLED);
+        CHECK_OK(nano_session_importance(s, "blk.0.attn_q.weight", &sums, &n, &n_rows, &check_error));
+        expected += status == NANO_OK ? 32 : 0;
+        CHECK(n_rows == expected && (status == NANO_OK || sums[0] == before));
+        before = sums[0];
+        CHECK_OK(nano_session_truncate(s, 0, 0, &check_error));
+    }
+    nano_atomic_store(&c.is_over, 1);
+    (void)pthread_join(thread, NULL);
+    nano_session_free(s);
+}
+
+/* Threads for prompts, masks and polling: the same bits; what cannot be is refused. */
+static void test_threads(const tiny_model *m) {
+    nano_limits l = limits_of(1, 32, 1);
+    nano_plan *plan = NULL;
+    l.n_threads_batch = 3;
+    l.poll = 0;
+    l.type_k = l.type_v = nano_type_from_name("F32"); /* as the run before */
+    nano_session *s = tiny_session(m, l);
+    run(s, 32, 0, again);
+    same_bits("any", "F32", "n_threads_batch", 3);
+    nano_session_free(s);
+    l.n_threads = 0;
+    l.n_threads_batch = 0;
+    l.poll = 100;
+    CHECK_OK(nano_plan_create(m->model, &l, &plan, &check_error));
+    CHECK(nano_plan_limits(plan).n_threads >= 1 &&
+          nano_plan_limits(plan).n_threads_batch == nano_plan_limits(plan).n_threads);
+    nano_plan_free(plan);
+    l.cpu_mask[3] = (uint64_t)1 << 63;
+    CHECK_FAILS(NANO_ERR_ARGUMENT, "cpu_mask", nano_plan_create(m->model, &l, &plan, &check_error));
+    l.cpu_mask[3] = 0;
+    l.poll = 101;
+    CHECK_FAILS(NANO_ERR_ARGUMENT, "poll", nano_plan_create(m->model, &l, &plan, &check_error));
+    l.poll = 50;
+    l.n_threads_batch = -1;
+    CHECK_FAILS(NANO_ERR_ARGUMENT, "n_threads_batch", nano_plan_create(m->model, &l, &plan, &check_error));
+}
+
 static void test_fit(const tiny_model *m) {
     nano_limits l = limits_of(1, 8, 1);
     nano_plan *plan = NULL;
@@ -375,6 +446,8 @@ int main(void) {
         if (t == 0) {
             test_errors(&m);
             test_importance(&m);
+            test_cancelled_importance(&m);
+            test_threads(&m);
             test_fit(&m);
         }
         tiny_model_close(&m);
