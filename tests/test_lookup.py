@@ -192,7 +192,7 @@ def test_a_text_that_only_seems_to_repeat_itself_is_left_alone(tiny_model: Model
         logits[300 if ids[-1] != 300 else 10 + len(ids)] = 10
 
     _, two = both(tiny_model, [1, 300], temperature=0, max_tokens=100, logits_processor=never_twice)
-    assert 0 < two.timings.n_drafted <= 6 * 7  # after pauses of 1, 3, 7, 15, 31 tokens
+    assert 0 < two.timings.n_drafted <= 7 * 7  # with pauses of 1, 3, 7, 15, 31 tokens between
     assert two.timings.n_accepted == 0
 
 
