@@ -1,12 +1,12 @@
 """Cycles of the Arm kernels' hot loops, as llvm-mca models them.
 
-    benchmarks/mca.py [--compiler clang-19] [--types Q8_0,Q4_K] [--markdown]
+    benchmarks/mca.py [--compiler clang-19] [--types Q8_0,Q4_K]
 
 Needs Debian's clang-19 (or a gcc for aarch64, `--compiler aarch64-linux-gnu-gcc`), llvm-19 and libc6-dev-arm64-cross.
 
-For every type and level one function is compiled that holds nothing but the tile in question; its loop is cut out of the
-disassembly, loops inside it are repeated as often as they run, and llvm-mca says how many cycles one round takes. The
-figures are a model's: caches, memory and the front end are not in it.
+For every type and level one function is compiled that holds nothing but the tile in question; its loop is cut out of
+the disassembly, loops inside it are repeated as often as they run, and llvm-mca says how many cycles one round takes.
+The figures are a model's: caches, memory and the front end are not in it.
 
 Decoding (one column) must read weights as fast as memory gives them, so bytes a cycle stand beside what a chip with
 such a core offers each of the cores that share its memory. Prompts (many columns) are bound by arithmetic:
@@ -212,7 +212,7 @@ def table(title: str, head: list[str], rows: list[list[str]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--compiler", default="clang-19")
-    parser.add_argument("--types", default=",".join(BLOCK_BYTES))
+    parser.add_argument("--types", default=",".join(BLOCK_BYTES), help="comma-separated")
     args = parser.parse_args()
     decode: list[Result] = []
     prompt: list[Result] = []
