@@ -1,8 +1,8 @@
 """How decoding fares where other programs have a share of the cores.
 
 First with a process that keeps one core busy, as a big.LITTLE chip or another program slows one of several threads
-down; then as two processes side by side that both use every core. Settings take turns, so that what else the machine does
-falls on all of them.
+down; then as two processes side by side that both use every core. Settings take turns, so that what else the machine
+does falls on all of them.
 
     python benchmarks/placement.py model.gguf
 """
