@@ -40,7 +40,8 @@ set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
 # Zig adds debug information unless told to strip. Tables for unwinding and functions nobody calls are a tenth of a
 # static program.
 set(CMAKE_C_FLAGS_INIT "-ffunction-sections -fdata-sections -fno-unwind-tables -fno-asynchronous-unwind-tables")
-set(CMAKE_C_FLAGS_RELEASE "-O2 -DNDEBUG" CACHE STRING "Flags of release builds")
+set(CMAKE_C_FLAGS_RELEASE "-Os -DNDEBUG" CACHE STRING "Flags of release builds")
+set(NANOLLM_HOT_FLAGS "-O2" CACHE STRING "Flags of files that compute")
 set(CMAKE_EXE_LINKER_FLAGS_INIT "-s -Wl,--gc-sections")
 if(NANOLLM_ZIG_TARGET MATCHES "gnu")
     # Zig's headers of glibc use _Generic in string.h's macros, of which -std=c99 -Wpedantic complains.
