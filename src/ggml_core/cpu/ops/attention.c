@@ -210,8 +210,7 @@ static void visit(const job *j, int64_t b) {
     }
     add_values(j, 0, j->n, all, any.from);
     for (int64_t i = 0; i < j->n; i++) {
-        range r = seen(j, i, b);
-        add_values(j, i, 1, (range){nano_max_i64(r.from, all.to), r.to}, any.from);
+        add_values(j, i, 1, (range){all.to, seen(j, i, b).to}, any.from);
     }
 }
 
