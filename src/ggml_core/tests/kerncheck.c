@@ -793,7 +793,8 @@ static void *allocate(size_t size) {
     return p;
 }
 
-/* A prompt (weights in cache) and one token (weights from memory). */
+/* A prompt (weights in cache) and one token, with weights from the second-level cache and from memory: what the
+ * instructions allow, and what is left of it. */
 static void bench_linear(const nano_kernels *k, const char *name) {
     const nano_type number = nano_type_from_name(name + strlen("linear_"));
     nano_linear_fn *fn = nano_kernels_linear(k, number);
@@ -816,9 +817,13 @@ static void bench_linear(const nano_kernels *k, const char *name) {
     linear_case prompt = {fn, {n, w, row_bytes(type, n), 64, x, row_bytes(x_type, n), n_cols, y, 64}};
     linear_case decode = {fn, {n, w, row_bytes(type, n), n_rows, x, row_bytes(x_type, n), 1, y, n_rows}};
     const double prompt_s = seconds(call_linear, NULL, &prompt);
+    linear_case cached = decode;
+    cached.args.n_rows = nano_min_i64(n_rows, (int64_t)((size_t)256 << 10) / (int64_t)row_bytes(type, n) / 16 * 16);
+    const double cached_s = seconds(call_linear, NULL, &cached);
+    const double cached_size = (double)row_bytes(type, n) * (double)cached.args.n_rows;
     const double decode_s = seconds(call_linear, NULL, &decode);
-    printf("%-8s %-12s prompt %7.2f GMAC/s   decode %7.2f GMAC/s %6.2f GB/s\n", state.level, name,
-           (double)(n * 64 * n_cols) / prompt_s * 1e-9, (double)(n * n_rows) / decode_s * 1e-9,
+    printf("%-8s %-12s prompt %7.2f GMAC/s   decode: cached %6.2f GB/s, from memory %6.2f GB/s\n", state.level, name,
+           (double)(n * 64 * n_cols) / prompt_s * 1e-9, cached_size / cached_s * 1e-9,
            (double)w_size / decode_s * 1e-9);
     nano_pages_free(w, w_size);
     nano_pages_free(x, x_size);
