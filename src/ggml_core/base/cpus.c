@@ -1,5 +1,7 @@
 #include "base/cpus.h"
 
+#include "base/arith.h"
+#include "base/threads.h"
 #include "ggml_core.h"
 
 #include <stdio.h>
@@ -158,6 +160,11 @@ int32_t nano_cpus_quota(const char *root) {
 
 /* ----------------------------------------------------------------- placement */
 
+int32_t nano_cpus_threads(const char *root, const nano_cpus *set) {
+    const int32_t cores = nano_cpus_cores(root, set), quota = nano_cpus_quota(root);
+    return (int32_t)nano_min_i64(quota > 0 && quota < cores ? quota : cores, NANO_MAX_THREADS);
+}
+
 bool nano_place_threads(const char *root, const nano_cpus *mask, nano_placement *out) {
     nano_cpus allowed;
     if (!nano_cpus_allowed(&allowed)) { /* nothing is known: one thread anywhere */
@@ -171,9 +178,8 @@ bool nano_place_threads(const char *root, const nano_cpus *mask, nano_placement 
             out->set.bits[i] = mask->bits[i] & allowed.bits[i];
         }
     }
-    const int32_t cores = nano_cpus_cores(root, &out->set), quota = nano_cpus_quota(root);
     out->is_a_choice = !nano_cpus_is_equal(&out->set, &allowed);
-    out->n_threads = quota > 0 && quota < cores ? quota : cores;
+    out->n_threads = nano_cpus_threads(root, &out->set);
     return out->n_threads > 0;
 }
 

@@ -15,6 +15,9 @@ nano_cpus nano_cpus_fast(const char *root, const nano_cpus *allowed);
 int32_t nano_cpus_cores(const char *root, const nano_cpus *set);
 /* How many CPUs' time the control groups of this process allow, rounded up; 0: no limit. */
 int32_t nano_cpus_quota(const char *root);
+/* How many threads to run on the CPUs of `set`: one a core, no more than the quota allows or a pool can have; 0 for an
+ * empty set. */
+int32_t nano_cpus_threads(const char *root, const nano_cpus *set);
 
 typedef struct nano_placement {
     nano_cpus set;    /* where threads are to run */

@@ -77,29 +77,53 @@ static void check_run(work *w, int n_threads, uint32_t seed) {
     }
 }
 
+static void *start_pool(work *w, int n_threads, int poll) {
+    void *memory = nano_pages_alloc(nano_pool_bytes(n_threads));
+    memset(w, 0, sizeof *w);
+    const nano_pool_options options = {.n_threads = n_threads, .poll = poll, .fn = work_on, .arg = w};
+    CHECK_OK(nano_pool_start(memory, &options, &w->pool, &check_error));
+    return memory;
+}
+
+static void stop_pool(const work *w, void *memory, int n_threads) {
+    CHECK(nano_atomic_load(&w->n_wrong) == 0);
+    nano_pool_stop(w->pool);
+    nano_pages_free(memory, nano_pool_bytes(n_threads));
+}
+
 static void test_piles(int n_threads, int poll) {
     static work w;
-    const size_t size = nano_pool_bytes(n_threads);
-    void *memory = nano_pages_alloc(size);
-    memset(&w, 0, sizeof w);
-    const nano_pool_options options = {.n_threads = n_threads, .poll = poll, .fn = work_on, .arg = &w};
-    CHECK_OK(nano_pool_start(memory, &options, &w.pool, &check_error));
+    void *memory = start_pool(&w, n_threads, poll);
     for (uint32_t i = 0; i < 400; i++) {
         check_run(&w, 1 + (int)(i * 7 / 3) % n_threads, i);
         if (i % 100 == 0) {
             (void)usleep(2000); /* all asleep */
         }
     }
-    CHECK(nano_atomic_load(&w.n_wrong) == 0);
-    nano_pool_stop(w.pool);
-    nano_pages_free(memory, size);
+    stop_pool(&w, memory, n_threads);
 }
 
-/* Run numbers come round: nothing is special about the last. */
 static void test_restart(void) {
     for (int i = 0; i < 20; i++) {
         test_piles(1 + i % N_THREADS, i * 5);
     }
+}
+
+/* Run numbers come round after 2^24 runs, which the other threads sleep through: nothing is special about the last. */
+static void test_last_run(void) {
+    static work w;
+    void *memory = start_pool(&w, N_THREADS, 0);
+    check_run(&w, N_THREADS, 1);
+    uint32_t n = 1;
+    while (nano_pool_next_run(w.pool) < ((uint32_t)1 << 24) - 100) {
+        nano_pool_run(w.pool, 1);
+        n++;
+    }
+    for (uint32_t i = 0; i < 200; i++) {
+        check_run(&w, 1 + (int)i % N_THREADS, i);
+    }
+    CHECK(n > 1000000 && nano_pool_next_run(w.pool) > 0 && nano_pool_next_run(w.pool) < 200);
+    stop_pool(&w, memory, N_THREADS);
 }
 
 static void test_refused_threads(void) {
@@ -257,6 +281,10 @@ static void test_placement(void) {
     remove_tree();
     mask.bits[NANO_MAX_CPUS / 64 - 1] = (uint64_t)1 << 63;
     CHECK(!nano_place_threads("", &mask, &placement));
+    nano_cpus most; /* more cores than a pool can have threads */
+    memset(&most, 0xff, sizeof most);
+    CHECK(nano_cpus_cores("/nowhere", &most) == NANO_MAX_CPUS);
+    CHECK(nano_cpus_threads("/nowhere", &most) == NANO_MAX_THREADS);
     CHECK(nano_cpu_default_threads() >= 1);
 }
 
@@ -296,6 +324,7 @@ int main(void) {
         }
     }
     test_restart();
+    test_last_run();
     test_refused_threads();
     test_bound_pool();
     test_phone();
