@@ -24,8 +24,8 @@ static uint32_t saved_registers(void) {
     return low;
 }
 
-/* Tiles: CPUID says that they and their bf16 products are there, XCR0 that they are saved, and Linux wants to be asked once a
- * process (arch_prctl ARCH_REQ_XCOMP_PERM, Documentation/arch/x86/xstate.rst). */
+/* Tiles: CPUID says that they and their bf16 products are there, XCR0 that they are saved, and Linux wants to be asked
+ * once a process (arch_prctl ARCH_REQ_XCOMP_PERM, Documentation/arch/x86/xstate.rst). */
 static bool may_use_tiles(uint32_t saved, unsigned leaf_7_edx) {
 #  if defined(NANO_TILES_EMULATED)
     (void)saved;

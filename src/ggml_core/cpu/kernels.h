@@ -61,10 +61,10 @@ typedef void nano_rope_fn(const float *x, const float *table, float *y, int64_t 
 typedef float nano_exp_sum_fn(float *x, float max, int64_t n);
 typedef float nano_max_fn(const float *x, int64_t n);
 /* out[c][i] += sum over r < n_rows of p[c][r] * v[r][i], added in the order of r (a chain of fused or unfused
- * multiply-adds, the same for every i, c). v: rows of the kernel's type, v_stride bytes apart, each of n elements and, in
- * types of blocks, the rest of the last block, which is not used; an element is what the type's to_float makes of it.
- * p, out: f32, p_stride and out_stride elements apart; i < n. A call over rows 0..k and one over k..m make the same bits
- * as one over 0..m. */
+ * multiply-adds, the same for every i, c). v: rows of the kernel's type, v_stride bytes apart, each of n elements and,
+ * in types of blocks, the rest of the last block, which is not used; an element is what the type's to_float makes of
+ * it. p, out: f32, p_stride and out_stride elements apart; i < n. A call over rows 0..k and one over k..m make the same
+ * bits as one over 0..m. */
 typedef struct nano_weigh_args {
     int64_t n;
     const void *v;
@@ -79,11 +79,11 @@ typedef struct nano_weigh_args {
 
 typedef void nano_weigh_fn(const nano_weigh_args *args);
 
-/* linear over many columns on a matrix unit: weights and activations rounded to bfloat16 (nearest even), sums in f32. An
- * output's order of addition is its own, not that of the type's other kernel; it depends on n alone.
+/* linear over many columns on a matrix unit: weights and activations rounded to bfloat16 (nearest even), sums in f32.
+ * An output's order of addition is its own, not that of the type's other kernel; it depends on n alone.
  * args->x: groups of NANO_WIDE_GROUP columns on a cache line, nano_wide_group_bytes(n) each, the last filled up with
- * zeros: elements 2 i and 2 i + 1 of every column of the group, then 2 i + 2 and 2 i + 3 of every column ... x_stride is
- * not read. n is a multiple of 32, `type` one whose activation format is A8. */
+ * zeros: elements 2 i and 2 i + 1 of every column of the group, then 2 i + 2 and 2 i + 3 of every column ... x_stride
+ * is not read. n is a multiple of 32, `type` one whose activation format is A8. */
 enum { NANO_WIDE_GROUP = 16 };
 
 static inline size_t nano_wide_group_bytes(int64_t n) { return (size_t)n * 2 * NANO_WIDE_GROUP; }
@@ -107,7 +107,7 @@ typedef struct nano_kernels {
 nano_linear_fn *nano_kernels_linear(const nano_kernels *k, nano_type type);
 /* The kernel that makes rows of an activation format from f32; NULL for F32 itself. */
 nano_convert_fn *nano_kernels_quantize(const nano_kernels *k, nano_type activation);
-/* attention's value sum over a cache of `type`; NULL when that cannot be a cache's. */
+/* attention's sums over a cache of `type`, of values and of transposed keys; NULL when that cannot be a cache's. */
 nano_weigh_fn *nano_kernels_weigh(const nano_kernels *k, nano_type type);
 
 /* The table of one level ("avx2"), for tests; NULL when this machine cannot run it. */

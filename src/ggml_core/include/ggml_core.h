@@ -409,7 +409,8 @@ NANO_API nano_status nano_session_load(nano_session *session, int32_t slot, cons
 /* From any thread: the running or next eval returns NANO_ERR_CANCELLED soon. */
 NANO_API void nano_session_cancel(nano_session *session);
 
-/* Kernel level: "generic", "avx2", "avxvnni", "avx512", "amx", "neon", "dotprod", "i8mm". NANOLLM_CPU forces one for the process. */
+/* Kernel level: "generic", "avx2", "avxvnni", "avx512", "amx", "neon", "dotprod", "i8mm". NANOLLM_CPU forces one for
+ * the process. */
 NANO_API const char *nano_cpu_level(void);
 /* Comma-separated levels this machine can run, lowest first. */
 NANO_API const char *nano_cpu_levels(void);

@@ -5,8 +5,8 @@
 #include <string.h>
 
 /* A unit is a group of weight rows: a cache line of outputs when few columns pass, so that threads finish together; as
- * many as kernels like to have at hand when many do. A block of weights and of columns is sized so that the weights stay
- * in the second-level cache while all columns pass, and the columns mostly in the third. */
+ * many as kernels like to have at hand when many do. A block of weights stays in the second-level cache while all
+ * columns pass. */
 enum { UNIT_ROWS = 16, LONG_UNIT_ROWS = 64, LONG_COLUMNS = 16, BLOCK_WEIGHT_BYTES = 128 * 1024, GATED_ROWS = 256 };
 
 static int64_t unit_rows(int64_t n_cols) { return n_cols > LONG_COLUMNS ? LONG_UNIT_ROWS : UNIT_ROWS; }

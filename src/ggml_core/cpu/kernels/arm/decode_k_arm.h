@@ -170,8 +170,8 @@ NANO_INLINE uint8x16_t nano_shift(uint8x16_t x, int n) {
 
 NANO_INLINE uint8x16_t nano_nibbles(uint8x16_t x, int upper) { return upper ? vshrq_n_u8(x, 4) : nano_low_nibbles(x); }
 
-/* Less 32: the six bits come to the top of the byte, the uppermost of them flipped, and go down again with the sign. What
- * is below them falls off. */
+/* Less 32: the six bits come to the top of the byte, the uppermost of them flipped, and go down again with the sign.
+ * What is below them falls off. */
 NANO_INLINE int8x16_t nano_q6_k_codes(uint8x16_t q, uint8x16_t high, int quarter) {
     const uint8x16_t pairs = veorq_u8(high, vdupq_n_u8(0xaa));
     const uint8x16_t top = quarter == 0   ? vsliq_n_u8(vshlq_n_u8(q, 2), pairs, 6)

@@ -1,6 +1,6 @@
 /*
- * What linear over quantised weights is made of with 256 bits: 8 rows side by side, one in each 32-bit lane. All but the
- * products of bytes, which lanes_avx2.h and lanes_avxvnni.h have. linear_quant.h says what each of these does.
+ * What linear over quantised weights is made of with 256 bits: 8 rows side by side, one in each 32-bit lane. All but
+ * the products of bytes, which lanes_avx2.h and lanes_avxvnni.h have. linear_quant.h says what each of these does.
  */
 #ifndef NANO_CPU_KERNELS_X86_LANES_256_H
 #define NANO_CPU_KERNELS_X86_LANES_256_H

@@ -12,8 +12,7 @@ enum { V_CHAINS = 1, V_BIAS_8 = 0 };
 /* v_dot takes them as they are. */
 V_INLINE vi v_flip_i8(vi a) { return a; }
 
-/* The 8-bit weights are made positive, their signs going to x: |w| <= 128 as
- * unsigned, |x| <= 127. */
+/* The 8-bit weights are made positive, their signs going to x: |w| <= 128 as unsigned, |x| <= 127. */
 V_INLINE vi dot_8(const vi *w, const int8_t *x, const int n, vi sum) {
     for (int k = 0; k < n; k++) {
         const __m256i signed_x = _mm256_sign_epi8(_mm256_set1_epi32(load_i32(x + 4 * k)), w[k]);

@@ -1,7 +1,6 @@
 /*
- * What linear over quantised weights is made of at this level: 16 rows side by
- * side, one in each 32-bit lane, and VNNI's dot of 4 unsigned by 4 signed
- * bytes. linear_quant.h says what each of these does.
+ * What linear over quantised weights is made of at this level: 16 rows side by side, one in each 32-bit lane, and
+ * VNNI's dot of 4 unsigned by 4 signed bytes. linear_quant.h says what each of these does.
  */
 #ifndef NANO_CPU_KERNELS_X86_LANES_AVX512_H
 #define NANO_CPU_KERNELS_X86_LANES_AVX512_H

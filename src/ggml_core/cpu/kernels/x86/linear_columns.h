@@ -1,20 +1,16 @@
 /*
- * linear over quantised weights, V_ROWS rows side by side: what linear_quant.h
- * and linear_k.h share. Each has defined
+ * linear over quantised weights, V_ROWS rows side by side: what linear_quant.h and linear_k.h share. Each has defined
  *
- *   format        what is fixed for a type; among it bias, part (elements with
- * a scale of their own: 16 or 32), has_min panel_block   32 elements of V_ROWS
- * rows, unpacked
+ *   format        what is fixed for a type; among it bias, part (elements with a scale of their own: 16 or 32), has_min
+ *   panel_block   32 elements of V_ROWS rows, unpacked
  *
- * and defines after it the three functions declared below. With many columns
- * V_GROUPS * V_ROWS rows by a chunk of blocks are unpacked into panels on the
- * stack (which the second-level cache holds), and these meet every column; the
- * partial sums wait in y between chunks.
+ * and defines after it the three functions declared below. With many columns V_GROUPS * V_ROWS rows by a chunk of blocks
+ * are unpacked into panels on the stack (which the second-level cache holds), and these meet every column; the partial
+ * sums wait in y between chunks.
  */
 
-/* A block of 32 of the columns of a tile. For each part, of x's q: start, -bias
- * times the sum; sum, what the minimum is multiplied with: the sum, times d
- * where there is one part. */
+/* A block of 32 of the columns of a tile. For each part, of x's q: start, -bias times the sum; sum, what the minimum is
+ * multiplied with: the sum, times d where there is one part. */
 typedef struct column_block {
     const int8_t *q[V_TILE];
     const float *d[V_TILE];
@@ -22,27 +18,22 @@ typedef struct column_block {
     const float *sum[V_TILE];
 } column_block;
 
-/* Blocks from .. from + n_blocks of the rows; from, n_blocks are whole blocks
- * of the type. */
+/* Blocks from .. from + n_blocks of the rows; from, n_blocks are whole blocks of the type. */
 V_INLINE void unpack_panel(const format f, const uint8_t *const *rows, int64_t from, int64_t n_blocks,
                            panel_block *panel);
-/* Adds 32 elements to the sums of the `n` columns from c on; n is V_CHAINS
- * or 1. */
+/* Adds 32 elements to the sums of the `n` columns from c on; n is V_CHAINS or 1. */
 V_INLINE void add_block(const format f, const panel_block *w, const column_block *x, const int c, vf *acc, const int n);
-/* V_ROWS rows (n_lanes of them real) by one column: weights are unpacked in
- * registers as they stream by. */
+/* V_ROWS rows (n_lanes of them real) by one column: weights are unpacked in registers as they stream by. */
 V_INLINE void stream_rows(const format f, const nano_linear_args *a, const uint8_t *const *rows, float *y, int n_lanes);
 
-/* d, start and sum of a chunk of a tile's columns, computed once with vectors
- * for all rows. */
+/* d, start and sum of a chunk of a tile's columns, computed once with vectors for all rows. */
 typedef struct tile_sums {
     float d[V_TILE][V_CHUNK];
     int32_t start[V_TILE][2 * V_CHUNK];
     float sum[V_TILE][2 * V_CHUNK];
 } tile_sums;
 
-/* Without the call or the slow start of a string instruction that memcpy of an
- * unknown size becomes. */
+/* Without the call or the slow start of a string instruction that memcpy of an unknown size becomes. */
 V_INLINE void copy(const float *from, int64_t n, float *to) {
     for (int64_t i = 0; i < n; i += V_ROWS) {
         const int lanes = (int)(n - i < V_ROWS ? n - i : V_ROWS);
@@ -88,8 +79,7 @@ V_INLINE void prepare_column(const format f, const nano_linear_args *a, const ui
     }
 }
 
-/* A panel by `tile` columns whose q at the panel's first block is at q,
- * x_stride apart. */
+/* A panel by `tile` columns whose q at the panel's first block is at q, x_stride apart. */
 V_INLINE void multiply_panel(const format f, const panel_block *panel, const int8_t *q, size_t x_stride,
                              const tile_sums *sums, int64_t n_blocks, vf *acc, const int tile) {
     const int parts = NANO_BLOCK / f.part;

@@ -1,12 +1,9 @@
 /*
- * linear over types with parts (types/blocks.h): the tile loop that the levels
- * share, after the manner of linear_quant.h, from where the vectors' names
- * come. One lane is one row here, too, and an output is one chain of
- * multiply-adds over its row, 32 elements after 32, so that any tile makes the
- * same bits.
+ * linear over types with parts (types/blocks.h): the tile loop that the levels share, after the manner of
+ * linear_quant.h, from where the vectors' names come. One lane is one row here, too, and an output is one chain of
+ * multiply-adds over its row, 32 elements after 32, so that any tile makes the same bits.
  *
- * Blocks are unpacked in groups of up to 128 elements that share bytes; what is
- * read once a block is its head.
+ * Blocks are unpacked in groups of up to 128 elements that share bytes; what is read once a block is its head.
  */
 #include "cpu/kernels/levels.h"
 #include "types/blocks.h"
@@ -132,8 +129,7 @@ V_INLINE vf part_min(const head *h, int k) {
 
 /* ------------------------------------------------------------------ codes */
 
-/* Groups of 128: two-bit fields of 32 bytes at q, with bits of h->high above
- * them in Q3_K. */
+/* Groups of 128: two-bit fields of 32 bytes at q, with bits of h->high above them in Q3_K. */
 V_INLINE void codes_2_bits(const format f, const uint8_t *const *rows, size_t q, const head *h, int g,
                            panel_block *out) {
     vi bytes[8];
@@ -150,8 +146,7 @@ V_INLINE void codes_2_bits(const format f, const uint8_t *const *rows, size_t q,
     }
 }
 
-/* Groups of 64: low and high nibbles of 32 bytes at q, with bits of h->high
- * above them in Q5_K. */
+/* Groups of 64: low and high nibbles of 32 bytes at q, with bits of h->high above them in Q5_K. */
 V_INLINE void codes_4_bits(const format f, const uint8_t *const *rows, size_t q, const head *h, int g,
                            panel_block *out) {
     vi bytes[8];
@@ -168,8 +163,7 @@ V_INLINE void codes_4_bits(const format f, const uint8_t *const *rows, size_t q,
     }
 }
 
-/* Groups of 128: nibbles of 64 bytes at q, two-bit fields of 32 at high above
- * them. */
+/* Groups of 128: nibbles of 64 bytes at q, two-bit fields of 32 at high above them. */
 V_INLINE void codes_6_bits(const uint8_t *const *rows, size_t q, size_t high, panel_block *out) {
     vi top[8];
     v_gather_transposed(rows, high, top);

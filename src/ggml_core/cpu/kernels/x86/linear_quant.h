@@ -1,29 +1,26 @@
 /*
- * linear over quantised weights: the tile loop that the levels share. A level's
- * file defines the vectors, then includes this one:
+ * linear over quantised weights: the tile loop that the levels share. A level's file defines the vectors, then
+ * includes this one:
  *
- *   V_ROWS, V_TILE            rows side by side, one in each 32-bit lane;
- * columns at once V_CHAINS                  of these, how many v_dot works on
- * in turn, to hide how long one product takes V_CHUNK, V_GROUPS         size of
- * the panels, see linear_columns.h V_BIAS_8                  what v_flip_i8 has
- * added to the weights of the 8-bit type vi, vf                    vectors of
- * V_ROWS int32, float; v_set, v_and, v_mul, v_fma ... by lanes v_load, v_store
- * of the first n_lanes lanes v_gather_u32, _f16        of rows[i] + offset into
- * lane i v_f16                     of the low halves of lanes whose high halves
- * are 0 v_gather_transposed       16 bytes of every row; bytes 4 k .. 4 k + 3
- * of row i to lane i of out[k] v_signed_byte             byte k of every lane,
- * signed v_lookup                  byte codes below 16 become table[code]
- *   v_flip_i8                 signed bytes as v_dot wants the 8-bit type's
- * weights v_add_high_bits           bit 4 k + j of each lane becomes bit 4 of
- * byte j in q[k] v_dot                     to sum[c], c < tile, adds the 4 n
- * products of every lane, exact; codes of so many bits
+ *   V_ROWS, V_TILE            rows side by side, one in each 32-bit lane; columns at once
+ *   V_CHAINS                  of these, how many v_dot works on in turn, to hide how long one product takes
+ *   V_CHUNK, V_GROUPS         size of the panels, see linear_columns.h
+ *   V_BIAS_8                  what v_flip_i8 has added to the weights of the 8-bit type
+ *   vi, vf                    vectors of V_ROWS int32, float; v_set, v_and, v_mul, v_fma ... by lanes
+ *   v_load, v_store           of the first n_lanes lanes
+ *   v_gather_u32, _f16        of rows[i] + offset into lane i
+ *   v_f16                     of the low halves of lanes whose high halves are 0
+ *   v_gather_transposed       16 bytes of every row; bytes 4 k .. 4 k + 3 of row i to lane i of out[k]
+ *   v_signed_byte             byte k of every lane, signed
+ *   v_lookup                  byte codes below 16 become table[code]
+ *   v_flip_i8                 signed bytes as v_dot wants the 8-bit type's weights
+ *   v_add_high_bits           bit 4 k + j of each lane becomes bit 4 of byte j in q[k]
+ *   v_dot                     to sum[c], c < tile, adds the 4 n products of every lane, exact; codes of so many bits
  *
- * One lane is one row, so an output is one chain acc = d * dx * sum + acc over
- * the row's blocks, in order, and no lanes are ever added together: any tile
- * makes the same bits. Weights become bytes in the order [4
- * elements][row][element], which v_dot multiplies with 4 elements of x in every
- * lane. With one column that happens in registers as the weights stream by;
- * linear_columns.h has the loop over more.
+ * One lane is one row, so an output is one chain acc = d * dx * sum + acc over the row's blocks, in order, and no lanes
+ * are ever added together: any tile makes the same bits. Weights become bytes in the order [4 elements][row][element],
+ * which v_dot multiplies with 4 elements of x in every lane. With one column that happens in registers as the weights
+ * stream by; linear_columns.h has the loop over more.
  */
 #include "cpu/kernels/levels.h"
 #include "types/blocks.h"

@@ -53,8 +53,8 @@ static inline void emulate_product(int sum, int a, int b) {
 
 #else
 
-/* Palette 1 with all eight tiles whole: bytes a row (16 bits each) from byte 16, rows from byte 48. Static storage: GCC 12
- * tells the optimiser of only 8 bytes that the instruction reads, so stores to a local one could be dropped. */
+/* Palette 1 with all eight tiles whole: bytes a row (16 bits each) from byte 16, rows from byte 48. Static storage:
+ * GCC 12 tells the optimiser of only 8 bytes that the instruction reads, so stores to a local one could be dropped. */
 static const uint8_t tile_config[64] = {[0] = 1,
                                         [16] = TILE_ROW_BYTES,
                                         [18] = TILE_ROW_BYTES,
