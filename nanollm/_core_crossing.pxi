@@ -77,7 +77,16 @@ cdef class _NumPy:
 cdef object np = _NumPy()
 
 
+cdef int32_t _int32(str name, value) except? -1:
+    try:
+        return value
+    except OverflowError:
+        raise ArgumentError(f"{name}: {value}, expected a number of 32 bits") from None
+
+
 cdef bytes _name(text):
+    if isinstance(text, int):
+        raise TypeError(f"expected a name, found {text}")  # bytes() would make so many zeros of it
     cdef bytes data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else bytes(text)
     if b"\0" in data:
         raise ArgumentError(f"{text!r}: a name cannot contain a NUL character")

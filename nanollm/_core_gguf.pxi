@@ -392,7 +392,7 @@ def quantize_file(Gguf gguf not None, out, ftype, *, n_threads=0, allow_requanti
     job.progress = progress
     job.set_values(values)
     options.ftype = ftype
-    options.n_threads = n_threads
+    options.n_threads = _int32("n_threads", n_threads)
     options.allow_requantize = allow_requantize
     options.pure = pure
     options.leave_output = leave_output

@@ -158,17 +158,17 @@ cdef object _limits_from_c(nano_limits c):
 cdef nano_limits _limits_to_c(limits) except *:
     cdef nano_limits c = nano_limits_default()
     if limits is not None:
-        c.n_ctx = limits.n_ctx
-        c.n_batch = limits.n_batch
-        c.n_slots = limits.n_slots
-        c.n_outputs = limits.n_outputs
-        c.n_threads = limits.n_threads
-        c.n_threads_batch = limits.n_threads_batch
+        c.n_ctx = _int32("limits: n_ctx", limits.n_ctx)
+        c.n_batch = _int32("limits: n_batch", limits.n_batch)
+        c.n_slots = _int32("limits: n_slots", limits.n_slots)
+        c.n_outputs = _int32("limits: n_outputs", limits.n_outputs)
+        c.n_threads = _int32("limits: n_threads", limits.n_threads)
+        c.n_threads_batch = _int32("limits: n_threads_batch", limits.n_threads_batch)
         if not 0 <= limits.cpu_mask < 1 << 256:
             raise ArgumentError(f"limits: cpu_mask {limits.cpu_mask:#x}, expected CPUs 0 to 255")
         for i in range(4):
             c.cpu_mask[i] = (limits.cpu_mask >> (64 * i)) & 0xffffffffffffffff
-        c.poll = limits.poll
+        c.poll = _int32("limits: poll", limits.poll)
         c.type_k = _type(limits.type_k)
         c.type_v = _type(limits.type_v)
         c.deterministic = limits.deterministic

@@ -229,19 +229,19 @@ cdef class Sampler:
         if params is not None:
             c.seed = params.seed
             c.temperature = params.temperature
-            c.top_k = params.top_k
+            c.top_k = _int32("sampler: top_k", params.top_k)
             c.top_p = params.top_p
             c.min_p = params.min_p
             c.typical_p = params.typical_p
             c.repeat_penalty = params.repeat_penalty
             c.presence_penalty = params.presence_penalty
             c.frequency_penalty = params.frequency_penalty
-            c.penalty_last_n = params.penalty_last_n
-            c.max_last_n = params.max_last_n
-            c.mirostat = params.mirostat
+            c.penalty_last_n = _int32("sampler: penalty_last_n", params.penalty_last_n)
+            c.max_last_n = _int32("sampler: max_last_n", params.max_last_n)
+            c.mirostat = _int32("sampler: mirostat", params.mirostat)
             c.mirostat_tau = params.mirostat_tau
             c.mirostat_eta = params.mirostat_eta
-            c.min_keep = params.min_keep
+            c.min_keep = _int32("sampler: min_keep", params.min_keep)
             ids = _Input(_ints([id for id, _ in params.logit_bias]))
             values = _Input(array("f", [value for _, value in params.logit_bias]))
             c.bias_ids = <const int32_t *>ids.view.buf

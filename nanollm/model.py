@@ -136,7 +136,7 @@ class Model:
         poll: int = 50,
     ) -> None:
         start = time.perf_counter()
-        _check_forced_level()
+        check_forced_level()
         self._lock = threading.RLock()
         self.path = os.fspath(default_model_path() if path is None else path)
         self._gguf = _core.Gguf.open(self.path)
@@ -370,6 +370,8 @@ class Model:
 
         Returns how many there are. The file is for this model, cache type and kernel level.
         """
+        if n_tokens is not None and operator.index(n_tokens) < 0:
+            raise ArgumentError(f"n_tokens: {n_tokens}, expected 0 or more, or None")
         with self._lock:
             ids = self._seen[:n_tokens]
             self._session.save(path, ids)
@@ -473,6 +475,9 @@ class Model:
             raise ArgumentError("the prompt has no tokens")
         if len(ids) > self.n_ctx:
             raise LimitError(f"the prompt has {len(ids)} tokens, the context has room for {self.n_ctx}")
+        for token in (min(ids), max(ids)):
+            if not 0 <= token < self.n_vocab:
+                raise ArgumentError(f"token {token}: expected one from 0 to {self.n_vocab - 1}")
         return ids
 
     def _chat_ids(self, text: str) -> list[int]:
@@ -504,8 +509,8 @@ def _disown() -> None:
 os.register_at_fork(after_in_child=_disown)
 
 
-def _check_forced_level() -> None:
-    """The core passes over a level that the machine lacks; whoever asked for it should know."""
+def check_forced_level() -> None:
+    """Refuses NANOLLM_CPU where it names a level that the machine lacks: the core passes over it."""
     level = os.environ.get("NANOLLM_CPU")
     if level and level not in _core.cpu_levels():
         raise ArgumentError(f"NANOLLM_CPU: found {level}, this machine has {', '.join(_core.cpu_levels())}")
@@ -532,14 +537,13 @@ def _n_ctx_limit(gguf: _core.Gguf) -> int:
 
 
 def _with_threads(limits: Limits, n_threads_batch: int, cpu_mask: int, poll: int) -> Limits:
-    for name, value, high in (
-        ("n_threads_batch", n_threads_batch, _MAX_N_CTX),
-        ("cpu_mask", cpu_mask, (1 << 256) - 1),
-        ("poll", poll, 100),
-    ):
+    for name, value, high in (("n_threads_batch", n_threads_batch, _MAX_N_CTX), ("poll", poll, 100)):
         if not 0 <= operator.index(value) <= high:
-            raise ArgumentError(f"{name}: {value:#x}, expected 0 to {high:#x}")
-    return replace(limits, n_threads_batch=n_threads_batch, cpu_mask=cpu_mask, poll=poll)
+            raise ArgumentError(f"{name}: {value}, expected 0 to {high}")
+    cpus = operator.index(cpu_mask)  # NumPy's integers have 64 bits
+    if not 0 <= cpus < 1 << 256:
+        raise ArgumentError(f"cpu_mask: {cpus:#x}, expected CPUs 0 to 255, bit by bit")
+    return replace(limits, n_threads_batch=n_threads_batch, cpu_mask=cpus, poll=poll)
 
 
 def _limits(
@@ -574,7 +578,7 @@ def _limits(
     n_batch = min(n_batch, n_ctx)
     if n_outputs is None:
         n_outputs = max(1, _LOGITS_BYTES // (4 * core.n_vocab))
-    type_k, type_v = (cache_type, cache_type) if isinstance(cache_type, str) else cache_type
+    type_k, type_v = _cache_types(cache_type)
     return Limits(
         n_ctx=n_ctx,
         n_batch=n_batch,
@@ -586,6 +590,15 @@ def _limits(
         deterministic=deterministic,
         importance=False,
     )
+
+
+def _cache_types(cache_type: str | tuple[str, str]) -> tuple[str, str]:
+    match cache_type:
+        case str():
+            return cache_type, cache_type
+        case [str() as keys, str() as values]:
+            return keys, values
+    raise ArgumentError(f"cache_type: found {cache_type!r}, expected a type's name, or one for keys and one for values")
 
 
 def _largest_n_ctx(gguf: _core.Gguf, core: _core.CoreModel, report: MemoryReport) -> int:

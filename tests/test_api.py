@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -115,11 +116,28 @@ def test_unknown_option_is_a_type_error(tiny: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"temperature": float("nan")}, "temperature"), ({"mirostat": 3}, "mirostat"), ({"stop": "abc"}, "stop")],
+    [
+        ({"temperature": float("nan")}, "temperature"),
+        ({"mirostat": 3}, "mirostat"),
+        ({"stop": "abc"}, "stop"),
+        ({"top_k": 1 << 40}, "top_k: 1099511627776, expected a number of 32 bits"),
+        ({"min_keep": 1 << 70}, "min_keep"),
+        ({"penalty_last_n": -(1 << 40)}, "penalty_last_n"),
+    ],
 )
 def test_bad_option_is_an_argument_error(tiny: Path, options: dict[str, Any], words: str) -> None:
     with Model(tiny) as model, pytest.raises(nanollm.ArgumentError, match=words):
         model.generate("a", **options)
+
+
+@pytest.mark.parametrize("token", [-1, 1 << 31, 1 << 40])
+@pytest.mark.parametrize("lookup", [0, 5])
+def test_a_prompt_of_unknown_tokens_is_an_argument_error(tiny: Path, token: int, lookup: int) -> None:
+    with Model(tiny) as model:
+        with pytest.raises(nanollm.ArgumentError, match=f"token {token}: expected one from 0 to {model.n_vocab - 1}"):
+            model.generate([1, token], lookup=lookup)
+        with pytest.raises(nanollm.ArgumentError, match=f"token {token}"):
+            model.logits([1, token])
 
 
 def test_max_tokens(tiny: Path) -> None:
@@ -397,6 +415,17 @@ def test_bad_limits_are_argument_errors(tiny: Path, limits: dict[str, int]) -> N
 def test_bad_cache_type_is_an_argument_error(tiny: Path) -> None:
     with pytest.raises(nanollm.NanoError, match=r"(?i)q9"):
         Model(tiny, cache_type="q9")
+    wrong: Any
+    for wrong in (8, None, ("q8_0",), ("q8_0", 8), ("f16", "f16", "f16")):
+        with pytest.raises(nanollm.ArgumentError, match="cache_type: found"):
+            Model(tiny, cache_type=wrong)
+
+
+def test_a_mask_may_be_any_integer(tiny: Path) -> None:
+    cpu = min(os.sched_getaffinity(0))
+    for kind in (int, np.uint64):
+        with Model(tiny, cpu_mask=kind(1 << cpu)) as model:  # type: ignore[arg-type]
+            assert model.memory.limits.cpu_mask == 1 << cpu
 
 
 def test_what_does_not_fit_is_refused_with_what_would(tiny: Path) -> None:

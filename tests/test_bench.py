@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import statistics
 from pathlib import Path
@@ -39,7 +40,7 @@ def test_markdown_is_the_table_of_llama_bench(tiny: Path) -> None:
 
 
 def test_settings_that_are_not_the_default_have_a_column(tiny: Path) -> None:
-    done = run("nanollm", "bench", "-m", tiny, "-p", 8, "-n", 0, "-r", 1, "-b", "4,8", "-ctk", "f16,f32", "-ctv", "f32",
+    done = run("nanollm", "bench", "-m", tiny, "-p", 8, "-n", 0, "-r", 1, "-b", "4,8", "-ctk", "f16,F32", "-ctv", "f32",
                "-tb", 1, "-C", "1", "--poll", 0, "--deterministic", "0,1")  # fmt: skip
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()]
     assert lines[0][5:-2] == ["n_batch", "n_threads_batch", "cpu_mask", "poll", "type_k", "type_v", "deterministic"]
@@ -127,6 +128,25 @@ def test_what_makes_no_sense_is_refused(tiny: Path, args: tuple[str, ...], messa
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_level_that_the_machine_lacks_is_told(tiny: Path) -> None:
+    done = run("nanollm", "bench", "-m", tiny, "-p", 4, "-n", 0, env=os.environ | {"NANOLLM_CPU": "nonesuch"})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "NANOLLM_CPU: found nonesuch" in done.stderr
+
+
+def test_files_are_opened_before_anything_is_measured(tiny: Path, tmp_path: Path) -> None:
+    done = run("nanollm", "bench", "-m", tiny, "-m", tmp_path / "none", "-p", 4, "-n", 0)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "none: No such file" in done.stderr
+
+
+def test_an_error_leaves_what_was_measured(tiny: Path) -> None:
+    done = run("nanollm", "bench", "-m", tiny, "-p", 4, "-n", 0, "-r", 1, "-d", "0,900000000", "-o", "json")
+    assert done.returncode == 1
+    assert "does not fit" in done.stderr
+    assert [row["n_depth"] for row in json.loads(done.stdout)] == [0]
 
 
 def test_a_depth_beyond_memory_is_refused(tiny: Path) -> None:

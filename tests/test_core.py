@@ -30,7 +30,8 @@ from nanollm.errors import (
 def load(path: Path, **limits: Any) -> Plan:
     gguf = Gguf.open(path)
     model = CoreModel(gguf, models.build_program(gguf))
-    return Plan(model, replace(_core.limits_default(), n_ctx=128, n_threads=1, **limits))
+    small = replace(_core.limits_default(), n_ctx=128, n_threads=1)
+    return Plan(model, replace(small, **limits))
 
 
 @pytest.fixture
@@ -239,6 +240,12 @@ def test_plans_tell_their_limits_and_bytes(tiny: Path) -> None:
     assert Plan.fit(model, plan.limits, m.total) == 128
     assert 0 < Plan.fit(model, plan.limits, m.total - 64) < 128
     assert Plan.fit(model, plan.limits, 0) == 0
+
+
+@pytest.mark.parametrize("name", ["n_ctx", "n_threads", "n_threads_batch", "poll"])
+def test_limits_that_no_integer_holds_are_told(tiny: Path, name: str) -> None:
+    with pytest.raises(ArgumentError, match=f"limits: {name}: 1099511627776, expected"):
+        load(tiny, **{name: 1 << 40})
 
 
 # -------------------------------------------------------------------- graph

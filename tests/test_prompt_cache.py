@@ -106,6 +106,8 @@ def test_refusals_leave_the_model_as_it_was(model: Model, tmp_path: Path, tiny: 
         another.load_prompt(file)
     with pytest.raises(FileError, match="such"):
         model.save_prompt(tmp_path / "no" / "such")
+    with pytest.raises(ArgumentError, match="n_tokens: -1"):
+        model.save_prompt(file, -1)
 
 
 # ------------------------------------------------------------------ the command
@@ -153,6 +155,19 @@ def test_command_saves_before_it_has_generated_all(tiny: Path, tmp_path: Path) -
         assert model.load_prompt(tmp_path / "cache") == model.tokenize(PROMPT)
 
 
+def test_command_keeps_no_drafts(tiny: Path, tmp_path: Path) -> None:
+    with Model(tiny) as model:
+        the = model.tokenize("the the")[-1]
+    text = " the" * 4  # ends in the middle of a draft
+    args = ("-m", tiny, "-p", "the" + text, "--temp", 0, "-l", f"{the}+200", "-r", text, "--prompt-cache-all")
+    plain = cli(*args, "--prompt-cache", tmp_path / "plain")
+    drafted = cli(*args, "--prompt-cache", tmp_path / "drafted", "--lookup", 7)
+    assert drafted["timings"]["n_drafted"] > drafted["timings"]["n_accepted"] > 0
+    assert drafted["text"] == plain["text"] == ""
+    with Model(tiny, deterministic=True) as model:
+        assert model.load_prompt(tmp_path / "drafted") == model.load_prompt(tmp_path / "plain")
+
+
 def test_command_in_a_conversation(chatty: Path, tmp_path: Path) -> None:
     file = tmp_path / "cache"
     args = ("-m", chatty, "-cnv", "-st", "-sys", "Be brief.", "-p", "the dog")
@@ -173,3 +188,7 @@ def test_command_refusals(tiny: Path, tmp_path: Path) -> None:
         assert done.returncode == 1
         assert words in done.stderr.splitlines()[-1]
         assert "Traceback" not in done.stderr
+    for option in ("--prompt-cache-all", "--prompt-cache-ro"):
+        done = run("nanollm-cli", "-m", tiny, "-p", PROMPT, "-n", 1, option)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "need --prompt-cache" in done.stderr

@@ -424,8 +424,9 @@ def test_refusals(models: dict[str, Path], tmp_path: Path) -> None:
         quantize(tmp_path / "nothing.gguf", None, "q8_0")
     with pytest.raises(ArgumentError, match="there is none"):
         quantize(models["gpt2"], None, "q8_0", dry_run=True, include_weights=["x"])
-    with pytest.raises(ArgumentError, match="n_threads"):
-        quantize(models["gpt2"], None, "q8_0", dry_run=True, n_threads=-1)
+    for n_threads in (-1, 1 << 40):
+        with pytest.raises(ArgumentError, match="n_threads"):
+            quantize(models["gpt2"], None, "q8_0", dry_run=True, n_threads=n_threads)
 
 
 # ------------------------------------------------------------- the command

@@ -22,7 +22,7 @@ from typing import Any
 from .. import _core
 from .._types import Limits
 from ..errors import CancelledError, MemoryLimitError
-from ..model import MemoryReport, default_model_path
+from ..model import MemoryReport, check_forced_level, default_model_path
 from ..models import build_program
 from .common import EXIT_OK, ArgumentParser, Interruptible, UsageError, emit, format_bytes, log
 from .options import CACHE_TYPES, int_in, mask
@@ -63,6 +63,7 @@ class ModelFile:
     """A file to measure, opened once for all of its tests."""
 
     def __init__(self, path: str) -> None:
+        check_forced_level()
         self.path = path
         self._gguf = _core.Gguf.open(path)
         self._core = _core.CoreModel(self._gguf, build_program(self._gguf))
@@ -222,17 +223,16 @@ def main(argv: Sequence[str]) -> int:
     tests = list(_tests(args))
     if not tests:
         raise UsageError("-p, -n, -pg: nothing to measure")
+    files = [ModelFile(path) for path in args.model or [default_model_path()]]
+    rows = list(product(files, limits, tests))
     printer = _PRINTERS[args.output](args, limits)
     printer.start()
-    n_rows = len(args.model or [None]) * len(limits) * len(tests)
-    number = 0
-    for path in args.model or [default_model_path()]:
-        file = ModelFile(path)
-        for one, test in product(limits, tests):
-            number += 1
-            note = f"{number}/{n_rows}: {file.type}: {test}: " if args.progress else ""
+    try:
+        for number, (file, one, test) in enumerate(rows, 1):
+            note = f"{number}/{len(rows)}: {file.type}: {test}: " if args.progress else ""
             printer.row(_measured(file, one, test, args, note))
-    printer.end()
+    finally:  # an error or Ctrl-C leaves what has been measured
+        printer.end()
     return EXIT_OK
 
 
@@ -334,10 +334,11 @@ def _masks(text: str) -> list[int]:
 
 def _names(known: Sequence[str]) -> Callable[[str], list[str]]:
     def names(text: str) -> list[str]:
-        for word in text.split(","):
+        words = text.lower().split(",")
+        for word in words:
             if word not in known:
                 raise argparse.ArgumentTypeError(f"{word!r}: expected one of {', '.join(known)}")
-        return text.split(",")
+        return words
 
     return names
 

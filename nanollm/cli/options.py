@@ -334,4 +334,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         raise UsageError("-p and -f: give one of the two")
     if args.system_prompt is not None and args.conversation is False:
         raise UsageError("-sys and -no-cnv: a system message needs a conversation")
+    if args.prompt_cache is None and (args.prompt_cache_all or args.prompt_cache_ro):
+        raise UsageError("--prompt-cache-all, --prompt-cache-ro: need --prompt-cache")
     return args

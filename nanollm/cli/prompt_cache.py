@@ -41,11 +41,12 @@ class PromptCache:
     def at_end(self, generation: Generation) -> None:
         """To be called after the last piece."""
         if not self._is_done and self._all:
-            self._save(None)
+            # Without the last token, not evaluated yet, and without what a draft had after it.
+            self._save(len(generation.prompt_ids) + max(len(generation.ids) - 1, 0))
         elif generation.finish_reason != "cancelled":  # a text without a piece
             self.after_prompt(generation)
 
-    def _save(self, n_tokens: int | None) -> None:
+    def _save(self, n_tokens: int) -> None:
         ids = self._model.cached_tokens[:n_tokens]
         if self._path is not None and ids and ids != self._loaded[: len(ids)]:
             self._model.save_prompt(self._path, len(ids))
