@@ -329,7 +329,7 @@ def test_threads_and_cpus_change_no_text() -> None:
         (("-l", "5"), "5"),
         (("-l", "5+x"), "5+x"),
         (("-p", "a", "-f", "b"), "-p and -f"),
-        (("-ctk", "q4_0"), "q4_0"),
+        (("-ctk", "q4_k"), "q4_k"),
         (("-sys", "a", "-no-cnv"), "-sys"),
         (("word",), "word"),
         (("--mirostat", "3"), "3"),
@@ -387,10 +387,11 @@ def test_closed_and_full_outputs(chatty: Path) -> None:
         done = subprocess.run(args, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60)
     assert done.returncode == 1
     assert done.stderr.decode().splitlines()[-1] == "nanollm-cli: error: stdout: No space left on device"
-    closed = subprocess.run(
-        ["/bin/sh", "-c", 'exec "$@" >&- 2>&- <&-', "sh", *args[:-3], "-n", "2"], check=False, timeout=60
-    )
-    assert closed.returncode == 0
+    for streams, n, code in ((">&- 2>&- <&-", 2, 1), (">&-", 2, 1), (">&-", 0, 0), ("2>&- <&-", 2, 0)):
+        shell = ["/bin/sh", "-c", f'exec "$@" {streams}', "sh", *args[:-3], "-n", str(n)]
+        closed = subprocess.run(shell, capture_output=True, check=False, timeout=60)
+        assert closed.returncode == code
+        assert (b"error: stdout: Bad file descriptor" in closed.stderr) == (code != 0 and "2>&-" not in streams)
 
 
 def test_interrupt_ends_with_the_timings(chatty: Path) -> None:

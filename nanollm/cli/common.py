@@ -109,11 +109,18 @@ def _flushed(code: int) -> int:
 
 
 def _prepare_streams() -> None:
-    """Makes all three streams usable: a closed one becomes the null device, odd characters never raise."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+    """Makes all three streams usable, without characters that raise: a closed one becomes the null device.
+
+    Writing to a stdout that was closed fails all the same, as it does elsewhere: nobody got the text.
+    """
+    for name, flags, mode in (
+        ("stdin", os.O_RDONLY, "r"),
+        ("stdout", os.O_RDONLY, "w"),
+        ("stderr", os.O_WRONLY, "w"),
+    ):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (for the life of the process)
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode, encoding="utf-8"))
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
 
