@@ -19,6 +19,7 @@ attention on. nanollm runs what `nanollm bench` runs. Prints a Markdown table of
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
 import os
@@ -33,6 +34,7 @@ from typing import Any, Protocol
 
 from nanollm import _core
 from nanollm.cli.bench import ModelFile, Runner, Workload
+from nanollm.cli.options import CACHE_TYPES, int_in
 
 ROOT = Path(__file__).parent
 
@@ -220,18 +222,20 @@ def main() -> None:
     """Command line."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("models", nargs="+", help="GGUF files, as make_model.py writes")
-    p.add_argument("-p", "--prompt", type=int, default=512, help="tokens of a prompt, 0: none (default %(default)s)")
-    p.add_argument("-n", "--generate", type=int, default=64, help="tokens decoded, 0: none (default %(default)s)")
-    p.add_argument("-d", "--depth", type=int, nargs="+", default=[0], help="tokens before a test (default 0)")
-    p.add_argument("-b", "--batch-size", type=int, default=512, help="(default %(default)s)")
-    p.add_argument("-ct", "--cache-type", default="f16", help="of keys and values (default %(default)s)")
-    p.add_argument("-r", "--rounds", type=int, default=3, help="counted rounds (default %(default)s)")
-    p.add_argument("-t", "--threads", type=int, default=0, help="0: nanollm's default")
+    p.add_argument("-p", "--prompt", type=int_in(0), default=512, help="tokens of a prompt, 0: none (%(default)s)")
+    p.add_argument("-n", "--generate", type=int_in(0), default=64, help="tokens decoded, 0: none (%(default)s)")
+    p.add_argument("-d", "--depth", type=int_in(0), nargs="+", default=[0], help="tokens before a test (default 0)")
+    p.add_argument("-b", "--batch-size", type=int_in(1), default=512, help="(default %(default)s)")
+    p.add_argument("-ct", "--cache-type", choices=CACHE_TYPES, default="f16", help="(default %(default)s)")
+    p.add_argument("-r", "--rounds", type=int_in(1), default=3, help="counted rounds (default %(default)s)")
+    p.add_argument("-t", "--threads", type=int_in(0), default=0, help="0: nanollm's default")
     p.add_argument("--alone", action="store_true", help="without llama.cpp")
     p.add_argument("--default-only", action="store_true", help="without deterministic mode")
     p.add_argument("--no-limits", action="store_true", help="do not measure the machine")
     p.add_argument("--json", action="store_true", help="one JSON object")
     args = p.parse_args()
+    if not args.alone and importlib.util.find_spec("llama_cpp") is None:
+        p.error("llama-cpp-python is not installed (the benchmark extra): --alone does without")
     args.threads = args.threads or _core.default_threads()
     limits = {} if args.no_limits else measured_limits(args.threads)
     machine = {"cpu": cpu_name(), "level": _core.cpu_level(), "threads": args.threads, "limits": limits}

@@ -10,6 +10,7 @@ share the second is more: attention, as a share of everything else.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -81,6 +82,8 @@ def main() -> None:
     p.add_argument("--cache", choices=("f16", "q8_0", "q4_0"), default="f16", help="cache type (default %(default)s)")
     p.add_argument("--alone", action="store_true", help="nanollm only")
     args = p.parse_args()
+    if not args.alone and importlib.util.find_spec("llama_cpp") is None:
+        p.error("llama-cpp-python is not installed (the benchmark extra): --alone does without")
     makers = {"nanollm": nano} if args.alone else {"nanollm": nano, "llama.cpp": llama}
     best: dict[tuple[str, bool, int], float] = {}
     tokens = [100 + i % 1000 for i in range(args.depth + args.prompt)]

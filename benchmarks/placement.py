@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from nanollm import _core
 from nanollm.models import build_program
@@ -25,8 +26,6 @@ BUSY = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])})\nwhile True:
 
 
 def session_of(path: str, n_threads: int) -> _core.Session:
-    from dataclasses import replace
-
     gguf = _core.Gguf.open(path)
     limits = replace(_core.limits_default(), n_ctx=1024, n_batch=8, n_threads=n_threads)
     return _core.Session(_core.Plan(_core.CoreModel(gguf, build_program(gguf)), limits))
@@ -81,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("--tokens", type=int, default=128, help="tokens a run (default: 128)")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="counted rounds (default: 5)")
     parser.add_argument("--alone", action="store_true", help="print one number: the default's milliseconds a token")
     args = parser.parse_args()
     if args.alone:
