@@ -86,6 +86,9 @@ static void test_trim(void) {
     CHECK_OK(create(&chat, &check_error));
     turn_is(chat, true, "\n s \x1f", "\t\xe2\x80\x83 a b\xc2\xa0\r\n", "<so>s<sc>a b<a>");
     turn_is(chat, false, NULL, " \n ", "<n><a>");
+    size_t n = 0;
+    CHECK_OK(nano_chat_turn(chat, false, NULL, (nano_str){NULL, 0}, NULL, 0, &n, &check_error));
+    CHECK(n == strlen("<n><a>"));
     turn_is(chat, false, NULL, " \xff ", "<n>\xff<a>");               /* no UTF-8, and no space */
     turn_is(chat, false, NULL, "\xe2\x80\x8b", "<n>\xe2\x80\x8b<a>"); /* a zero-width space is none */
     nano_chat_free(chat);

@@ -201,6 +201,9 @@ static bool is_space(uint32_t code) {
 }
 
 static nano_str trimmed(nano_str text) {
+    if (text.size == 0) {
+        return text; /* its data may be NULL */
+    }
     const uint8_t *first = (const uint8_t *)text.data, *end = first + text.size, *last = first;
     uint32_t code = 0;
     while (first < end) {
