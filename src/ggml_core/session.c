@@ -20,12 +20,9 @@ struct nano_session {
     int32_t *n_past;  /* positions filled, by slot */
     int32_t *advance; /* tokens of the running step, by slot */
     nano_tile *tiles;
-    uint8_t *cache;
     float *logits;
-    size_t cache_bytes;
     uint8_t *importance;
     uint8_t *importance_before; /* as it was before the running step */
-    size_t importance_bytes;
 };
 
 size_t nano_session_bytes(void) { return sizeof(nano_session); }
@@ -83,12 +80,9 @@ nano_status nano_session_create(const nano_plan *plan, nano_session **out, nano_
     s->n_past = (int32_t *)(void *)(base + l->n_past);
     s->advance = (int32_t *)(void *)(base + l->advance);
     s->tiles = (nano_tile *)(void *)(base + l->tiles);
-    s->cache = base + l->cache;
-    s->cache_bytes = (size_t)(l->arena - l->cache);
     s->logits = (float *)(void *)(base + l->outputs);
     s->importance = base + l->importance;
     s->importance_before = base + l->importance_before;
-    s->importance_bytes = (size_t)(l->importance_before - l->importance);
     nano_pace_start(&s->pace, plan->limits.n_threads);
     for (int32_t i = 0; i < plan->n_nodes; i++) {
         nano_node *node = &s->plan.nodes[i];
@@ -98,8 +92,9 @@ nano_status nano_session_create(const nano_plan *plan, nano_session **out, nano_
             resolve(&node->src[k], base, s);
         }
     }
-    s->step = (nano_step){.kernels = nano_kernels_current(),
-                          .wide = plan->wide && nano_kernels_current()->wide_linear != NULL,
+    const nano_kernels *kernels = nano_kernels_current();
+    s->step = (nano_step){.kernels = kernels,
+                          .wide = plan->wide && kernels->wide_linear != NULL,
                           .n_ctx = plan->limits.n_ctx,
                           .positions = s->positions,
                           .slots = s->slots,
@@ -217,15 +212,12 @@ nano_status nano_session_eval(nano_session *session, int32_t n_tokens, const int
     }
     s->step.n_tokens = n_tokens;
     make_tiles(s, n_tokens);
-    if (s->importance_bytes > 0) {
-        memcpy(s->importance_before, s->importance, s->importance_bytes);
-    }
+    const size_t importance_bytes = (size_t)s->plan.layout.importance_bytes;
+    memcpy(s->importance_before, s->importance, importance_bytes);
     run_stages(s);
     if (nano_atomic_exchange(&s->cancel, 0) != 0) {
         s->step.n_wanted = 0;
-        if (s->importance_bytes > 0) {
-            memcpy(s->importance, s->importance_before, s->importance_bytes);
-        }
+        memcpy(s->importance, s->importance_before, importance_bytes);
         return nano_fail(err, NANO_ERR_CANCELLED, "eval: cancelled");
     }
     for (int32_t i = 0; i < s->plan.limits.n_slots; i++) {

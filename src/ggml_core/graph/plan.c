@@ -261,7 +261,6 @@ static void fuse(planner *p, int32_t *work) {
     for (int32_t i = 0; i < p->n_nodes; i++) {
         for (size_t k = 0; k < sizeof rules / sizeof rules[0]; k++) {
             if (p->nodes[i].op == rules[k].op && rules[k].fuse(p, &u, &p->nodes[i])) {
-                u.writer[p->nodes[i].out] = i;
                 break;
             }
         }
@@ -510,6 +509,7 @@ static nano_status lay_out(planner *p, uint64_t scratch) {
     nano_memory *m = &plan->memory;
     uint64_t at = 0, n_batch = (uint64_t)limits->n_batch, n_slots = (uint64_t)limits->n_slots;
     (void)nano_align_u64(scratch, NANO_CACHE_LINE, &l->scratch_stride);
+    l->importance_bytes = p->importance_bytes;
     bool ok =
         add_part(&at, &l->session, 1, nano_session_bytes()) &&
         add_part(&at, &l->nodes, (uint64_t)plan->n_nodes, sizeof(nano_node)) &&

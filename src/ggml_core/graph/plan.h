@@ -3,9 +3,9 @@
  *
  * Lowering drops views (they become offsets), puts a QUANTIZE node before linears whose weights want their
  * activations quantised (one node an activation and format, shared by all its linears), fuses neighbours (a residual
- * addition into the linear before it, a norm into the QUANTIZE behind it, swiglu with its two linears), and groups nodes
- * that do not depend on each other into stages, waited for as one. Two tensors share arena bytes only when their stages are
- * disjoint.
+ * addition into the linear before it, a norm into the QUANTIZE behind it, swiglu with its two linears), and groups
+ * nodes that do not depend on each other into stages, waited for as one. Two tensors share arena bytes only when their
+ * stages are disjoint.
  *
  * What a session allocates, in this order, each part aligned to a cache line:
  *
@@ -69,11 +69,12 @@ enum { NANO_TILE_TOKENS = 32, NANO_KV_BLOCK = 64 };
 typedef struct nano_layout {
     uint64_t session, nodes, stages, groups, tokens, positions, wanted, slots, n_past, advance, tiles, pool;
     uint64_t cache, arena, outputs, importance, importance_before, scratch, total;
-    uint64_t scratch_stride; /* a thread's working space */
+    uint64_t importance_bytes; /* of the sums, without what aligns them */
+    uint64_t scratch_stride;   /* a thread's working space */
 } nano_layout;
 
-/* In steps of at least so many rows, and where the level has them, linears over quantised activations go through the wide
- * kernels. Shorter ones, drafts of a prompt lookup among them, add up in the order of decoding. */
+/* In steps of at least so many rows, and where the level has them, linears over quantised activations go through the
+ * wide kernels. Shorter ones, drafts of a prompt lookup among them, add up in the order of decoding. */
 enum { NANO_WIDE_MIN = 32 };
 
 struct nano_plan {
