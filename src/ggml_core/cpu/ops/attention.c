@@ -72,8 +72,8 @@ void nano_forward_kv_write(const nano_step *step, const nano_node *node, int64_t
 typedef struct job {
     const nano_kernels *kernels;
     nano_linear_fn *dot;              /* with keys in rows */
+    nano_convert_fn *quantise;        /* queries for `dot`; NULL when keys are transposed */
     nano_weigh_fn *weigh_k, *weigh_v; /* transposed keys, values */
-    nano_convert_fn *quantise;        /* queries for `dot`; NULL when they stay f32 */
     const nano_operand *k, *v;
     const uint8_t *k_head, *v_head;
     int64_t head_dim;
@@ -131,9 +131,8 @@ static void score(const job *j, range r) {
                                 .w = keys,
                                 .w_stride = j->k->row_bytes,
                                 .n_rows = n_keys,
-                                .x = j->quantise != NULL ? (const void *)j->q_a8 : j->q,
-                                .x_stride =
-                                    j->quantise != NULL ? (size_t)a8_bytes(j->n_dot) : (size_t)j->n_dot * sizeof *j->q,
+                                .x = j->q_a8,
+                                .x_stride = (size_t)a8_bytes(j->n_dot),
                                 .n_cols = j->n,
                                 .y = j->scores,
                                 .y_stride = NANO_KV_BLOCK};
