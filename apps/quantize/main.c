@@ -325,12 +325,21 @@ static int quantize(program *p) {
     return EXIT_SUCCESS;
 }
 
+/* The exit code after `code` was reached: another one when something could not be written to stdout. */
+static int end_output(int code) {
+    if (fflush(stdout) == 0 && ferror(stdout) == 0) {
+        return code;
+    }
+    (void)fprintf(stderr, "nanollm-quantize: error: stdout: not all of it could be written\n");
+    return EXIT_FAILURE;
+}
+
 int main(int argc, char **argv) {
     static program p; /* too large for a small stack; zeroed */
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0) {
             print_help();
-            return EXIT_SUCCESS;
+            return end_output(EXIT_SUCCESS);
         }
     }
     p.options = nano_quantize_options_default();
@@ -343,6 +352,9 @@ int main(int argc, char **argv) {
     action.sa_handler = on_signal;
     (void)sigaction(SIGINT, &action, NULL);
     (void)sigaction(SIGTERM, &action, NULL);
+    (void)sigaction(SIGHUP, &action, NULL);
+    action.sa_handler = SIG_IGN; /* a reader that went away must not leave half a file behind: end_output tells */
+    (void)sigaction(SIGPIPE, &action, NULL);
     int code = parse(&p, argc, argv);
     if (code == EXIT_SUCCESS) {
         code = quantize(&p);
@@ -350,5 +362,5 @@ int main(int argc, char **argv) {
     for (int i = 0; i < p.n_rules; i++) {
         regfree(&p.rules[i].pattern);
     }
-    return code;
+    return end_output(code);
 }

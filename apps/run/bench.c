@@ -103,7 +103,7 @@ static void summarise(bench *b) {
 /* Measures and prints one row. */
 static int run_test(bench *b, nano_limits limits) {
     engine *e = &b->engine;
-    const int32_t n_ctx = b->test.depth + b->test.n_prompt + b->test.n_gen;
+    const int64_t n_ctx = (int64_t)b->test.depth + b->test.n_prompt + b->test.n_gen;
     nano_error err = {NANO_OK, ""};
     int code = engine_plan(e, n_ctx, limits);
     code = code == EXIT_OK ? engine_check_memory(e) : code;
@@ -114,7 +114,7 @@ static int run_test(bench *b, nano_limits limits) {
         b->limits = e->limits;
         b->limits.n_batch = limits.n_batch; /* as it was asked for: no test has more tokens than its context */
         b->ids = allocate((size_t)n_ctx, sizeof *b->ids);
-        for (int32_t i = 0; i < n_ctx; i++) { /* Knuth's MMIX generator */
+        for (int64_t i = 0; i < n_ctx; i++) { /* Knuth's MMIX generator */
             random = random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
             b->ids[i] = (int32_t)((random >> 33) % n_vocab);
         }

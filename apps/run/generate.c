@@ -60,7 +60,9 @@ static int choose_chat(const options *o, const engine *e, nano_chat **chat) {
     if (status == NANO_ERR_NOT_FOUND && !is_wanted) {
         return EXIT_OK;
     }
-    return status == NANO_OK ? EXIT_OK : fail(EXIT_ERROR, "%s; --chat-template names one", err.message);
+    return status == NANO_OK          ? EXIT_OK
+           : o->chat_template != NULL ? fail(EXIT_ERROR, "%s", err.message)
+                                      : fail(EXIT_ERROR, "%s; --chat-template names one", err.message);
 }
 
 /* ------------------------------------------------------------ prompt cache */

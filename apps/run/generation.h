@@ -40,8 +40,8 @@ typedef struct generation {
 int generation_create(generation *g, engine *e, const options *o);
 void generation_free(generation *g);
 
-/* Makes `ids` the prompt of the next text; from here on Ctrl-C ends the text and not the program. Returns an exit code; what is longer than the context is the caller's to
- * refuse. */
+/* Makes `ids` the prompt of the next text; from here on Ctrl-C ends the text and not the program. Returns an exit code;
+ * what is longer than the context is the caller's to refuse. */
 int generation_start(generation *g, const int32_t *ids, int32_t n);
 /* Writes the text; `show` gets it piece by piece. Allocates nothing. Ends early, as cancelled, where show returns
  * false. */
