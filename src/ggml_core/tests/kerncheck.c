@@ -793,6 +793,25 @@ static void *allocate(size_t size) {
     return p;
 }
 
+/* Prints what 2 ... FEW_COLUMNS columns cost where one costs 1, the least of FEW_ROUNDS calls in turn. */
+enum { FEW_COLUMNS = 16, FEW_ROUNDS = 15 };
+static void bench_few_columns(const linear_case *decode) {
+    double least[FEW_COLUMNS + 1];
+    for (int round = 0; round < FEW_ROUNDS; round++) {
+        for (int n = 1; n <= FEW_COLUMNS; n *= 2) {
+            linear_case c = *decode;
+            c.args.n_cols = n;
+            const double s = measure(call_linear, NULL, &c, 1);
+            least[n] = round == 0 ? s : fmin(least[n], s);
+        }
+    }
+    printf("%29s from memory, cost of", "");
+    for (int n = 2; n <= FEW_COLUMNS; n *= 2) {
+        printf("  %d columns %.2f", n, least[n] / least[1]);
+    }
+    printf("\n");
+}
+
 /* A prompt (weights in cache) and one token, with weights from the second-level cache and from memory: what the
  * instructions allow, and what is left of it. */
 static void bench_linear(const nano_kernels *k, const char *name) {
@@ -805,7 +824,7 @@ static void bench_linear(const nano_kernels *k, const char *name) {
     const int64_t n_rows = (int64_t)((size_t)96 << 20) / (int64_t)row_bytes(type, n);
     const size_t w_size = row_bytes(type, n) * (size_t)n_rows;
     const size_t x_size = row_bytes(x_type, n) * (size_t)n_cols;
-    const size_t y_size = (size_t)(n_rows + n_cols * 64) * sizeof(float);
+    const size_t y_size = (size_t)(n_rows * FEW_COLUMNS + n_cols * 64) * sizeof(float);
     uint8_t *w = allocate(w_size);
     void *x = allocate(x_size);
     float *y = allocate(y_size);
@@ -825,6 +844,7 @@ static void bench_linear(const nano_kernels *k, const char *name) {
     printf("%-8s %-12s prompt %7.2f GMAC/s   decode: cached %6.2f GB/s, from memory %6.2f GB/s\n", state.level, name,
            (double)(n * 64 * n_cols) / prompt_s * 1e-9, cached_size / cached_s * 1e-9,
            (double)w_size / decode_s * 1e-9);
+    bench_few_columns(&decode);
     nano_pages_free(w, w_size);
     nano_pages_free(x, x_size);
     nano_pages_free(y, y_size);

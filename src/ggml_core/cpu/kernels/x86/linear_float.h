@@ -34,9 +34,9 @@ V_INLINE void store_4(float *y, __m128 sums, int n) {
     }
 }
 
-/* V_ROWS rows (n_lanes of them real) by `tile` columns. */
+/* V_ROWS rows (n_lanes of them real) by `tile` columns, the first of a call's or not. */
 V_INLINE void multiply(const nano_type type, const nano_linear_args *a, const uint8_t *const *rows, const float *x,
-                       float *y, int n_lanes, const int tile) {
+                       float *y, int n_lanes, bool is_first, const int tile) {
     const int64_t bytes = type == NANO_TYPE_F32 ? 4 : 2;
     const int64_t x_stride = (int64_t)(a->x_stride / sizeof(float));
     vf acc[V_COLUMNS][V_ROWS];
@@ -49,7 +49,7 @@ V_INLINE void multiply(const nano_type type, const nano_linear_args *a, const ui
     int64_t i = 0;
     const uint8_t *next = rows[0] + AHEAD * a->w_stride;
     for (; i + V_LANES <= a->n; i += V_LANES) {
-        if (tile == 1) { /* several streams at once are more than the processor follows by itself */
+        if (is_first) { /* several streams at once are more than the processor follows by itself */
             prefetch(next, V_ROWS * V_LANES * bytes);
             next += V_ROWS * V_LANES * bytes;
         }
@@ -96,9 +96,9 @@ V_INLINE void linear_float(const nano_type type, const nano_linear_args *a) {
                 }
                 float *y = a->y + c * a->y_stride + r;
                 if (step == 1) {
-                    multiply(type, a, rows, x, y, n_lanes, 1);
+                    multiply(type, a, rows, x, y, n_lanes, c == 0, 1);
                 } else {
-                    multiply(type, a, rows, x, y, n_lanes, V_COLUMNS);
+                    multiply(type, a, rows, x, y, n_lanes, c == 0, V_COLUMNS);
                 }
             }
         }

@@ -219,46 +219,45 @@ V_INLINE void unpack_group(const format f, const uint8_t *const *rows, size_t of
 
 /* ------------------------------------------------------------------ sums */
 
-V_INLINE void add_block(const format f, const panel_block *w, const column_block *x, const int c, vf *acc,
-                        const int n) {
+V_INLINE void add_block(const format f, const panel_block *w, const column_block *x, vf *acc, const int n) {
+    const int parts = NANO_BLOCK / f.part;
     vi dot[2][V_CHAINS];
-    const int8_t *second[V_CHAINS];
-    for (int i = 0; i < n; i++) {
-        dot[0][i] = v_set(f.bias == 0 ? 0 : x->start[c + i][0]);
-    }
-    if (f.part == NANO_BLOCK) {
-        v_dot(w->q, x->q + c, 8, f.bits, dot[0], n);
+    const int8_t *q[V_CHAINS];
+    for (int p = 0; p < parts; p++) {
         for (int i = 0; i < n; i++) {
-            acc[i] = v_fma(v_mul(w->scale[0], v_set_f(*x->d[c + i])), v_to_float(dot[0][i]), acc[i]);
-            acc[i] = f.has_min ? v_fma(w->min[0], v_set_f(*x->sum[c + i]), acc[i]) : acc[i];
+            q[i] = x->q[i] + 16 * p;
+            dot[p][i] = v_set(f.bias == 0 ? 0 : x->start[parts * i * V_CHUNK + p]);
         }
-        return;
+        v_dot(w->q + 4 * p, q, 8 / parts, f.bits, dot[p], n);
     }
     for (int i = 0; i < n; i++) {
-        dot[1][i] = v_set(f.bias == 0 ? 0 : x->start[c + i][1]);
-        second[i] = x->q[c + i] + 16;
-    }
-    v_dot(w->q, x->q + c, 4, f.bits, dot[0], n);
-    v_dot(w->q + 4, second, 4, f.bits, dot[1], n);
-    for (int i = 0; i < n; i++) {
+        const vf d = v_set_f(x->d[i * V_CHUNK]);
+        const float *sum = x->sum + parts * i * V_CHUNK;
+        if (parts == 1) {
+            acc[i] = v_fma(v_mul(w->scale[0], d), v_to_float(dot[0][i]), acc[i]);
+            acc[i] = f.has_min ? v_fma(w->min[0], v_set_f(*sum), acc[i]) : acc[i];
+            continue;
+        }
         vf both = v_mul(w->scale[0], v_to_float(dot[0][i]));
         both = v_fma(w->scale[1], v_to_float(dot[1][i]), both);
         if (f.has_min) {
-            both = v_fma(w->min[0], v_set_f(x->sum[c + i][0]), both);
-            both = v_fma(w->min[1], v_set_f(x->sum[c + i][1]), both);
+            both = v_fma(w->min[0], v_set_f(sum[0]), both);
+            both = v_fma(w->min[1], v_set_f(sum[1]), both);
         }
-        acc[i] = v_fma(both, v_set_f(*x->d[c + i]), acc[i]);
+        acc[i] = v_fma(both, d, acc[i]);
     }
 }
 
-V_INLINE void unpack_panel(const format f, const uint8_t *const *rows, int64_t first, int64_t n_blocks,
-                           panel_block *panel) {
-    for (int64_t b = 0; b < n_blocks * NANO_BLOCK / f.size; b++) {
-        const size_t offset = (size_t)((first * NANO_BLOCK / f.size + b) * f.bytes);
+V_INLINE void unpack_panel(const format f, const uint8_t *const *rows, int64_t from, int64_t n_blocks,
+                           panel_block *panel, const uint8_t *next, int64_t ahead) {
+    for (int64_t b = 0; b < n_blocks; b += f.size / NANO_BLOCK) {
+        const size_t offset = (size_t)((from + b) * NANO_BLOCK / f.size * f.bytes);
         head h;
         read_head(f, rows, offset, &h);
         for (int g = 0; g < f.size / f.group; g++) {
-            unpack_group(f, rows, offset, &h, g, panel + (b * f.size + g * f.group) / NANO_BLOCK);
+            prefetch(next, f.group / NANO_BLOCK * ahead);
+            next += f.group / NANO_BLOCK * ahead;
+            unpack_group(f, rows, offset, &h, g, panel + b + g * f.group / NANO_BLOCK);
         }
     }
 }
@@ -285,8 +284,8 @@ V_INLINE void stream_rows(const format f, const nano_linear_args *a, const uint8
                 float sum[2];
                 start_sums(f, half_sum, 1, start);
                 min_sums(f, half_sum, d, 1, sum);
-                const column_block x = {{q}, {d}, {start}, {sum}};
-                add_block(f, &w[b], &x, 0, &acc, 1);
+                const column_block x = {{q}, d, start, sum};
+                add_block(f, &w[b], &x, &acc, 1);
                 q += NANO_BLOCK;
                 d++;
                 half_sum += 2;
@@ -296,15 +295,40 @@ V_INLINE void stream_rows(const format f, const nano_linear_args *a, const uint8
     v_store(y, n_lanes, acc);
 }
 
-#define LINEAR(NAME, name, size, group, part, bits, bias, has_min)                                                \
-    void V_LEVEL(nano_linear_##name)(const nano_linear_args *a) {                                                 \
-        linear((format){NANO_TYPE_##NAME, sizeof(nano_block_##name), size, group, part, bits, bias, has_min}, a); \
+/* Products of panels, for codes of at most so many bits. */
+#define MULTIPLY(name, part, bits, bias, has_min)                                       \
+    static void multiply_##name(const panel_product *p) {                               \
+        multiply_panel((format){NANO_TYPE_F32, 0, 0, 0, part, bits, bias, has_min}, p); \
     }
 
-LINEAR(Q2_K, q2_k, 256, 128, 16, 2, 0, true)
-LINEAR(Q3_K, q3_k, 256, 128, 16, 3, 4, false)
-LINEAR(Q4_K, q4_k, 256, 64, 32, 4, 0, true)
-LINEAR(Q5_K, q5_k, 256, 64, 32, 5, 0, true)
-LINEAR(Q6_K, q6_k, 256, 128, 16, 6, 32, false)
-LINEAR(IQ4_NL, iq4_nl, 32, 32, 32, 8, V_BIAS_8, false)
-LINEAR(IQ4_XS, iq4_xs, 256, 32, 32, 8, V_BIAS_8, false)
+MULTIPLY(16_min, 16, 2, 0, true)
+MULTIPLY(16, 16, 6, 32, false)
+MULTIPLY(32_min, 32, 5, 0, true)
+MULTIPLY(32, 32, 8, V_BIAS_8, false)
+
+#define FORMAT(NAME, name, size, group, part, bits, bias, has_min) \
+    {NANO_TYPE_##NAME, sizeof(nano_block_##name), size, group, part, bits, bias, has_min}
+
+#define LINEAR(NAME, name, size, group, part, bits, bias, has_min, multiply)                                          \
+    static void unpack_##name(const uint8_t *const *rows, int64_t from, int64_t n_blocks, panel_block *panel,         \
+                              const uint8_t *next, int64_t ahead) {                                                   \
+        unpack_panel((format)FORMAT(NAME, name, size, group, part, bits, bias, has_min), rows, from, n_blocks, panel, \
+                     next, ahead);                                                                                    \
+    }                                                                                                                 \
+    void V_LEVEL(nano_linear_##name)(const nano_linear_args *a) {                                                     \
+        static const panel_type type = {FORMAT(NAME, name, size, group, part, bits, bias, has_min), unpack_##name,    \
+                                        multiply};                                                                    \
+        if (a->n_cols == 1) {                                                                                         \
+            linear_one((format)FORMAT(NAME, name, size, group, part, bits, bias, has_min), a);                        \
+        } else {                                                                                                      \
+            linear(&type, a);                                                                                         \
+        }                                                                                                             \
+    }
+
+LINEAR(Q2_K, q2_k, 256, 128, 16, 2, 0, true, multiply_16_min)
+LINEAR(Q3_K, q3_k, 256, 128, 16, 3, 4, false, multiply_16)
+LINEAR(Q4_K, q4_k, 256, 64, 32, 4, 0, true, multiply_32_min)
+LINEAR(Q5_K, q5_k, 256, 64, 32, 5, 0, true, multiply_32_min)
+LINEAR(Q6_K, q6_k, 256, 128, 16, 6, 32, false, multiply_16)
+LINEAR(IQ4_NL, iq4_nl, 32, 32, 32, 8, V_BIAS_8, false, multiply_32)
+LINEAR(IQ4_XS, iq4_xs, 256, 32, 32, 8, V_BIAS_8, false, multiply_32)

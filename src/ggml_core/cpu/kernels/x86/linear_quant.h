@@ -69,22 +69,22 @@ V_INLINE void unpack(const format f, const uint8_t *const *rows, size_t offset, 
 }
 
 V_INLINE void unpack_panel(const format f, const uint8_t *const *rows, int64_t from, int64_t n_blocks,
-                           panel_block *panel) {
+                           panel_block *panel, const uint8_t *next, int64_t ahead) {
     for (int64_t b = 0; b < n_blocks; b++) {
+        prefetch(next + b * ahead, ahead);
         unpack(f, rows, (size_t)((from + b) * f.bytes), &panel[b]);
     }
 }
 
-V_INLINE void add_block(const format f, const panel_block *w, const column_block *x, const int c, vf *acc,
-                        const int n) {
+V_INLINE void add_block(const format f, const panel_block *w, const column_block *x, vf *acc, const int n) {
     vi dot[V_CHAINS];
     for (int i = 0; i < n; i++) {
-        dot[i] = v_set(f.bias == 0 ? 0 : *x->start[c + i]);
+        dot[i] = v_set(f.bias == 0 ? 0 : x->start[i * V_CHUNK]);
     }
-    v_dot(w->q, x->q + c, 8, f.bits, dot, n);
+    v_dot(w->q, x->q, 8, f.bits, dot, n);
     for (int i = 0; i < n; i++) {
-        acc[i] = v_fma(v_mul(w->d, v_set_f(*x->d[c + i])), v_to_float(dot[i]), acc[i]);
-        acc[i] = f.has_min ? v_fma(w->m, v_set_f(*x->sum[c + i]), acc[i]) : acc[i];
+        acc[i] = v_fma(v_mul(w->d, v_set_f(x->d[i * V_CHUNK])), v_to_float(dot[i]), acc[i]);
+        acc[i] = f.has_min ? v_fma(w->m, v_set_f(x->sum[i * V_CHUNK]), acc[i]) : acc[i];
     }
 }
 
@@ -103,21 +103,41 @@ V_INLINE void stream_rows(const format f, const nano_linear_args *a, const uint8
         const int32_t block_sum = nano_a8_block_sum(sum + 2 * b);
         const int32_t start = -f.bias * block_sum;
         const float min_sum = d[b] * (float)block_sum;
-        const column_block x = {{q + b * NANO_BLOCK}, {d + b}, {&start}, {&min_sum}};
-        add_block(f, &w, &x, 0, &acc, 1);
+        const column_block x = {{q + b * NANO_BLOCK}, d + b, &start, &min_sum};
+        add_block(f, &w, &x, &acc, 1);
     }
     v_store(y, n_lanes, acc);
 }
 
-#define LINEAR(name, bits, bias, high_at, has_min)                                                                  \
-    void V_LEVEL(nano_linear_##name)(const nano_linear_args *a) {                                                   \
-        linear((format){sizeof(nano_block_##name), bits, bias, NANO_BLOCK, offsetof(nano_block_##name, q), high_at, \
-                        has_min},                                                                                   \
-               a);                                                                                                  \
+/* Products of panels, for codes of at most so many bits. */
+#define MULTIPLY(name, bits, bias, has_min)                                    \
+    static void multiply_##name(const panel_product *p) {                      \
+        multiply_panel((format){0, bits, bias, NANO_BLOCK, 0, 0, has_min}, p); \
     }
 
-LINEAR(q8_0, 8, V_BIAS_8, 0, false)
-LINEAR(q4_0, 4, 8, 0, false)
-LINEAR(q4_1, 4, 0, 0, true)
-LINEAR(q5_0, 5, 16, offsetof(nano_block_q5_0, high), false)
-LINEAR(q5_1, 5, 0, offsetof(nano_block_q5_1, high), true)
+MULTIPLY(8, 8, V_BIAS_8, false)
+MULTIPLY(5, 5, 16, false)
+MULTIPLY(5_min, 5, 0, true)
+
+#define FORMAT(name, bits, bias, high_at, has_min) \
+    {sizeof(nano_block_##name), bits, bias, NANO_BLOCK, offsetof(nano_block_##name, q), high_at, has_min}
+
+#define LINEAR(name, bits, bias, high_at, has_min, multiply)                                                        \
+    static void unpack_##name(const uint8_t *const *rows, int64_t from, int64_t n_blocks, panel_block *panel,       \
+                              const uint8_t *next, int64_t ahead) {                                                 \
+        unpack_panel((format)FORMAT(name, bits, bias, high_at, has_min), rows, from, n_blocks, panel, next, ahead); \
+    }                                                                                                               \
+    void V_LEVEL(nano_linear_##name)(const nano_linear_args *a) {                                                   \
+        static const panel_type type = {FORMAT(name, bits, bias, high_at, has_min), unpack_##name, multiply};       \
+        if (a->n_cols == 1) {                                                                                       \
+            linear_one((format)FORMAT(name, bits, bias, high_at, has_min), a);                                      \
+        } else {                                                                                                    \
+            linear(&type, a);                                                                                       \
+        }                                                                                                           \
+    }
+
+LINEAR(q8_0, 8, V_BIAS_8, 0, false, multiply_8)
+LINEAR(q4_0, 4, 8, 0, false, multiply_5)
+LINEAR(q4_1, 4, 0, 0, true, multiply_5_min)
+LINEAR(q5_0, 5, 16, offsetof(nano_block_q5_0, high), false, multiply_5)
+LINEAR(q5_1, 5, 0, offsetof(nano_block_q5_1, high), true, multiply_5_min)
