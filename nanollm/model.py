@@ -30,7 +30,7 @@ __all__ = ["DEFAULT_N_CTX", "MemoryReport", "Model", "default_model_path"]
 DEFAULT_N_CTX = 4096
 """Positions a model is opened with when the caller names no number and its own context is not shorter."""
 
-_MAX_N_CTX = 2**31 - 1
+MAX_N_CTX = 2**31 - 1
 _LOGITS_BYTES = 4 << 20  # for the rows of one step when the caller names no n_outputs
 
 _open_models: weakref.WeakSet[Model] = weakref.WeakSet()
@@ -526,18 +526,18 @@ def _n_ctx_train(gguf: _core.Gguf) -> int:
     value = gguf.get(f"{gguf.get('general.architecture')}.context_length", 0)
     if not isinstance(value, int) or value < 0:
         raise FormatError(f"{gguf.path}: context_length: found {value!r}, expected a number of tokens")
-    return min(value, _MAX_N_CTX)
+    return min(value, MAX_N_CTX)
 
 
 def _n_ctx_limit(gguf: _core.Gguf) -> int:
     """The most positions that the file can have: as many as it has learned embeddings for, where it has those."""
     if gguf.has_tensor("position_embd.weight"):
         return gguf.tensor("position_embd.weight").shape[0]
-    return _MAX_N_CTX
+    return MAX_N_CTX
 
 
 def _with_threads(limits: Limits, n_threads_batch: int, cpu_mask: int, poll: int) -> Limits:
-    for name, value, high in (("n_threads_batch", n_threads_batch, _MAX_N_CTX), ("poll", poll, 100)):
+    for name, value, high in (("n_threads_batch", n_threads_batch, MAX_N_CTX), ("poll", poll, 100)):
         if not 0 <= operator.index(value) <= high:
             raise ArgumentError(f"{name}: {value}, expected 0 to {high}")
     cpus = operator.index(cpu_mask)  # NumPy's integers have 64 bits
@@ -564,8 +564,8 @@ def _limits(
         ("n_slots", n_slots, 1),
         ("n_outputs", 1 if n_outputs is None else n_outputs, 1),
     ):
-        if not low <= operator.index(value) <= _MAX_N_CTX:
-            raise ArgumentError(f"{name}: {value}, expected {low} to {_MAX_N_CTX}")
+        if not low <= operator.index(value) <= MAX_N_CTX:
+            raise ArgumentError(f"{name}: {value}, expected {low} to {MAX_N_CTX}")
     trained = _n_ctx_train(gguf)
     if n_ctx is None:
         n_ctx = min(trained or DEFAULT_N_CTX, DEFAULT_N_CTX)

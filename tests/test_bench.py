@@ -119,6 +119,7 @@ def test_ranges(word: str, numbers: list[int]) -> None:
         (("-ctk", "q9"), "expected one of f32"),
         (("--deterministic", "2"), "expected 0 to 1"),
         (("-p", "0", "-n", "0"), "nothing to measure"),
+        (("-d", "999999999", "-pg", "999999999,999999999"), "a context of 2999999997 tokens, expected at most"),
         (("-o", "xml"), "invalid choice"),
         (("-C", "0x3,z"), "expected a hexadecimal number"),
     ],

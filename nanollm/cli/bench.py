@@ -22,7 +22,7 @@ from typing import Any
 from .. import _core
 from .._types import Limits
 from ..errors import CancelledError, MemoryLimitError
-from ..model import MemoryReport, check_forced_level, default_model_path
+from ..model import MAX_N_CTX, MemoryReport, check_forced_level, default_model_path
 from ..models import build_program
 from .common import EXIT_OK, ArgumentParser, Interruptible, UsageError, emit, format_bytes, log
 from .options import CACHE_TYPES, int_in, mask
@@ -223,6 +223,9 @@ def main(argv: Sequence[str]) -> int:
     tests = list(_tests(args))
     if not tests:
         raise UsageError("-p, -n, -pg: nothing to measure")
+    for test in tests:
+        if test.n_ctx > MAX_N_CTX:
+            raise UsageError(f"{test}: a context of {test.n_ctx} tokens, expected at most {MAX_N_CTX}")
     files = [ModelFile(path) for path in args.model or [default_model_path()]]
     rows = list(product(files, limits, tests))
     printer = _PRINTERS[args.output](args, limits)
