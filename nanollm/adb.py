@@ -179,7 +179,7 @@ class Device:
 
     def models(self) -> list[str]:
         """Names of the models on the device, the one last used first."""
-        text = self.shell(f"cd {DIRECTORY}/models 2>/dev/null && ls -t *.gguf 2>/dev/null; true")
+        text = self.shell(f"cd {DIRECTORY}/models 2>/dev/null && ls -t -- *.gguf 2>/dev/null; true")
         return text.split("\n")[:-1]
 
     def touch(self, name: str) -> None:
@@ -210,7 +210,7 @@ class Device:
         try:
             with self._watched(f"{remote}.part", size, local.name, progress):
                 done = subprocess.run(
-                    [*self._adb, "push", str(local), f"{remote}.part"],
+                    [*self._adb, "push", str(local.absolute()), f"{remote}.part"],
                     stdin=subprocess.DEVNULL,
                     capture_output=True,
                     check=False,
@@ -240,7 +240,7 @@ class Device:
         size = int(lines[0].split()[0])
         if len(lines) > 1 and lines[1].partition(" ")[2] == lines[0]:
             return size, lines[1].partition(" ")[0]
-        words = self.shell(f"sha256sum {q} 2>/dev/null; true").split()
+        words = self.shell(f"sha256sum < {q} 2>/dev/null; true").split()  # given a name, it may print it escaped
         return size, words[0] if words else None
 
     def _remember(self, remote: str, digest: str) -> None:
@@ -365,8 +365,9 @@ def sha256(path: Path) -> str:
     key, state = str(path.resolve()), [stat.st_size, stat.st_mtime_ns]
     memory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nanollm" / "sha256.json"
     known: dict[str, list[int | str]] = {}
-    with suppress(OSError, ValueError):
-        known = json.loads(memory.read_text(encoding="utf-8"))
+    with suppress(OSError, ValueError, TypeError):
+        found = json.loads(memory.read_text(encoding="utf-8"))
+        known = {name: entry for name, entry in dict(found).items() if Path(name).exists()}
     entry = known.get(key)
     if entry is not None and entry[:2] == state:
         return str(entry[2])
@@ -414,12 +415,21 @@ def find_source(folder: str | None) -> Path:
     )
 
 
-def build(source: Path, abi: str, folder: Path | None = None) -> Path:
-    """Builds nanollm-run for `abi` in build/adb-ABI of the source tree, where ANDROID_NDK is set with that NDK, else
-    with zig (Python package ziglang) as a static program; returns its path."""
-    folder = folder or source / "build" / f"adb-{abi}"
-    target = f"android-{abi}" if os.environ.get("ANDROID_NDK") else _TARGETS[abi][0]
-    toolchain = source / "toolchains" / f"{target}.cmake"
+def toolchain_of(abi: str) -> str:
+    """The file in toolchains/ to build with, without its ending: the NDK's where ANDROID_NDK is set, else zig's."""
+    return f"android-{abi}" if os.environ.get("ANDROID_NDK") else _TARGETS[abi][0]
+
+
+def build_folder(source: Path, abi: str) -> Path:
+    """Where nanollm-run is built: one folder for each toolchain, since CMake keeps the first one it sees."""
+    return source / "build" / f"adb-{toolchain_of(abi)}"
+
+
+def build(source: Path, abi: str) -> Path:
+    """Builds nanollm-run for `abi` in the source tree's build folder, where ANDROID_NDK is set with that NDK, else with
+    zig (Python package ziglang) as a static program; returns its path."""
+    folder = build_folder(source, abi)
+    toolchain = source / "toolchains" / f"{toolchain_of(abi)}.cmake"
     if not toolchain.is_file():
         raise DeviceError(f"{abi}: there is no toolchain file {toolchain}")
     options = [f"-DCMAKE_TOOLCHAIN_FILE={toolchain}", "-DCMAKE_BUILD_TYPE=Release"]
@@ -440,7 +450,7 @@ def _zig() -> str:
     found = _tool("zig")
     if found is None:
         with suppress(ImportError):
-            import ziglang  # type: ignore[import-not-found, unused-ignore]
+            import ziglang  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
             found = shutil.which("zig", path=str(Path(ziglang.__file__).parent))
     if found is None:

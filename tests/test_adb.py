@@ -106,6 +106,8 @@ def test_without_adb_it_says_what_to_install(phone: Path, monkeypatch: pytest.Mo
 def test_help_and_mistakes(phone: Path) -> None:
     assert "nanollm adb run model.gguf -p" in nanollm("--help").stdout
     assert nanollm().returncode == 0
+    assert nanollm("run", "--help").stdout == nanollm("--help").stdout
+    assert not (phone / "calls").exists()
     assert "'frobnicate': no such command" in failure("frobnicate")
     assert "usage: nanollm adb push" in failure("push")
     assert "two models" in failure("run", "a.gguf", "-m", "b.gguf", "-p", "x")
@@ -157,6 +159,37 @@ def test_pushes_what_is_not_there(phone: Path, device: adb.Device, tmp_path: Pat
 
     there.with_name(f"{local.name}.sha256").unlink()  # put there by hand: hashed on the device
     assert not device.push(local, f"models/{local.name}", _silent)
+
+
+@pytest.mark.parametrize("name", ["-t.gguf", "a\\b.gguf", "two\nlines.gguf"])
+def test_names_that_are_none_of_the_shells_business(
+    phone: Path, device: adb.Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / name).write_bytes(b"one")
+    monkeypatch.chdir(tmp_path)
+    assert device.push(Path(name), f"models/{name}", _silent)
+    assert calls(phone, "push")[0][3] == str(tmp_path / name)  # what starts with a dash would be an option of adb
+    assert (phone / HERE / "models" / name).read_bytes() == b"one"
+    assert "\n".join(device.models()) == name
+
+
+def test_hashes_of_files_that_are_gone_are_forgotten(phone: Path, tmp_path: Path) -> None:
+    memory = tmp_path / "cache/nanollm/sha256.json"
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(b"x")
+        digest = adb.sha256(tmp_path / name)
+        assert list(json.loads(memory.read_text())) == [str(tmp_path / name)]
+        (tmp_path / name).unlink()
+    memory.write_text("[1]")  # no dictionary
+    (tmp_path / "c").write_bytes(b"x")
+    assert adb.sha256(tmp_path / "c") == digest
+
+
+def test_another_toolchain_has_another_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANDROID_NDK", raising=False)
+    with_zig = adb.build_folder(Path(), "arm64-v8a")
+    monkeypatch.setenv("ANDROID_NDK", "ndk")
+    assert adb.build_folder(Path(), "arm64-v8a") != with_zig
 
 
 def test_an_old_device_without_sha256sum(phone: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

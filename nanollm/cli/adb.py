@@ -63,6 +63,9 @@ def main(argv: Sequence[str]) -> int:
     add("-h", "--help", action="help", help="print this and exit")
     own, command, rest = _split(parser, argv)
     args = parser.parse(own)
+    if command is not None and _has(rest, "-h", "--help"):
+        parser.print_help()
+        return EXIT_OK
     if command in _ON_DEVICE:
         return _run(args, command, rest)
     if command == "devices":
@@ -112,7 +115,7 @@ def _binary(args: argparse.Namespace, abi: str) -> Path:
     if args.binary is not None:
         return adb.find_binary(Path(args.binary), abi)
     source = adb.find_source(args.source)
-    if not args.quiet and not (source / "build" / f"adb-{abi}").is_dir():
+    if not args.quiet and not adb.build_folder(source, abi).is_dir():
         log(f"building {adb.PROGRAM} for {abi}; the first time this takes minutes")
     return adb.build(source, abi)
 
