@@ -97,7 +97,7 @@ def chat_pieces(gguf: _core.Gguf, notes: list[str], source: str | None = None) -
     if found is None:
         return None
     if not isinstance(found, str):
-        notes.append(f"no chat pieces: {where}: found a {type(found).__name__}, expected a string")
+        notes.append(f"no chat pieces: {where}: found {type(found).__name__}, expected a string")
         return None
     try:
         tokenizer = _core.Tokenizer(gguf)

@@ -98,12 +98,15 @@ def _fixed_date(template: ChatTemplate, notes: list[str]) -> dict[str, Any]:
     """What to render with so that a date in the template's text stays what it is: its own one where it has one."""
     from jinja2 import Undefined
 
-    marked = _rendered(template, {"strftime_now": lambda pattern: _DATE})
-    if marked is None or _DATE not in marked:
+    for system in (None, "S"):
+        marked = _rendered(template, system, {"strftime_now": lambda pattern: _DATE})
+        if marked is not None and _DATE in marked:
+            break
+    else:
         return {}
     before, after = marked.split(_DATE)[:2]
     own = {"strftime_now": Undefined(name="strftime_now")}
-    fallback = _rendered(template, own)
+    fallback = _rendered(template, system, own)
     if fallback is not None and fallback.startswith(before):
         date = fallback[len(before) :].partition(after[:16])[0]
         notes.append(f"the template writes the day's date: fixed as {date!r}, its own where there is no clock")
@@ -113,9 +116,9 @@ def _fixed_date(template: ChatTemplate, notes: list[str]) -> dict[str, Any]:
     return {"strftime_now": now.strftime}
 
 
-def _rendered(template: ChatTemplate, variables: Mapping[str, Any]) -> str | None:
+def _rendered(template: ChatTemplate, system: str | None, variables: Mapping[str, Any]) -> str | None:
     try:
-        return template.render(_messages(["U"]), **variables)
+        return template.render(_messages(["U"], system=system), **variables)
     except FormatError:
         return None
 

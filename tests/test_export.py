@@ -195,6 +195,18 @@ def test_a_date_without_a_choice_is_told() -> None:
     assert "fixed as that of 20" in notes[0]
 
 
+def test_a_date_beside_the_system_message_alone_is_told() -> None:
+    day = "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% else %}1 May 2024{% endif %}"
+    source = (
+        "{% for m in messages %}[{{ m.role }}]{% if m.role == 'system' %}" + day + " {% endif %}{{ m.content }}"
+        "{% endfor %}[assistant]"
+    )
+    pieces, notes = split(ChatTemplate(source, name="t"))
+    assert pieces.system_open == "[system]1 May 2024 "
+    assert len(notes) == 1
+    assert "fixed as '1 May 2024'" in notes[0]
+
+
 def test_a_template_of_another_kind(tmp_path: Path) -> None:
     source = write_tiny(tmp_path / "in.gguf")
     with _core.Gguf.open(source) as gguf, _core.GgufWriter(tmp_path / "odd.gguf") as writer:
@@ -207,7 +219,7 @@ def test_a_template_of_another_kind(tmp_path: Path) -> None:
             writer.write(gguf.tensor_data(tensor.name))
     report = nanollm.export(tmp_path / "odd.gguf")
     assert report.pieces is None
-    assert "found a int, expected a string" in report.notes[0]
+    assert "found int, expected a string" in report.notes[0]
 
 
 # ------------------------------------------------------------------ files

@@ -366,7 +366,9 @@ def test_other_things_that_are_not_there(runner: str, tiny_run: Path, tmp_path: 
         run(runner, "-m", tiny_run, env=os.environ | {"NANOLLM_CPU": "z80"}), 1, "NANOLLM_CPU", "generic"
     )
     assert_one_line_error(run(runner, "-m", tiny_run, "-cnv", "-p", "a"), 1, "nanollm.chat.open", "--chat-template")
-    assert_one_line_error(run(runner, "-m", tiny_run, "-p", "a", "--chat-template", "alpaca"), 1, "alpaca", "chatml")
+    unknown = run(runner, "-m", tiny_run, "-p", "a", "--chat-template", "alpaca")
+    assert_one_line_error(unknown, 1, "alpaca", "chatml")
+    assert unknown.stderr.endswith("zephyr\n")
 
 
 def test_closed_and_full_outputs(runner: str, chatty_run: Path) -> None:
