@@ -30,7 +30,7 @@ typedef struct column_block {
 } column_block;
 
 /* n_blocks of n_rows rows' panels (V_CHUNK blocks each) by n_cols columns, V_TILE or fewer, added to what is at y (or to
- * 0, for the first of a row). At each block `ahead` bytes from next on are prefetched. */
+ * 0, for the first of a row). */
 typedef struct panel_product {
     const panel_block *panel;
     int64_t n_blocks;
@@ -40,12 +40,10 @@ typedef struct panel_product {
     float *y;
     int64_t y_stride;
     bool is_first;
-    const uint8_t *next;
-    int64_t ahead;
 } panel_product;
 
 /* What of a type's work is done by functions, which keeps the programs small. unpack: blocks from .. from + n_blocks of
- * V_ROWS rows, whole blocks of the type, prefetching as above. */
+ * V_ROWS rows, whole blocks of the type; at each block of 32 `ahead` bytes from next on are prefetched. */
 typedef struct panel_type {
     format f;
     void (*unpack)(const uint8_t *const *rows, int64_t from, int64_t n_blocks, panel_block *panel, const uint8_t *next,
@@ -115,7 +113,6 @@ static void prepare_columns(const format *f, const nano_linear_args *a, int64_t 
 V_INLINE void multiply_tile(const format f, const panel_product *p, const int tile) {
     const int parts = NANO_BLOCK / f.part, together = tile < V_CHAINS ? tile : V_CHAINS;
     const panel_block *panel = p->panel;
-    const uint8_t *next = p->next;
     for (int64_t r = 0; r < p->n_rows; r += V_ROWS, panel += V_CHUNK) {
         const int n_lanes = (int)(p->n_rows - r < V_ROWS ? p->n_rows - r : V_ROWS);
         vf acc[V_TILE];
@@ -123,8 +120,7 @@ V_INLINE void multiply_tile(const format f, const panel_product *p, const int ti
             const float *y = p->y + (c < p->n_cols ? c : p->n_cols - 1) * p->y_stride + r;
             acc[c] = p->is_first ? v_set_f(0.0f) : v_load(y, n_lanes);
         }
-        for (int64_t b = 0; b < p->n_blocks; b++, next += p->ahead) {
-            prefetch(next, p->ahead);
+        for (int64_t b = 0; b < p->n_blocks; b++) {
             for (int c = 0; c < tile; c += together) {
                 const int64_t at = c * V_CHUNK + b;
                 column_block x = {{0}, p->x->d + at, p->x->start + parts * at, p->x->sum + parts * at};
@@ -159,7 +155,7 @@ V_INLINE void find_rows(const nano_linear_args *a, int64_t r, const uint8_t **ro
 }
 
 /* V_GROUPS * V_ROWS rows or fewer, from r on, by all columns. Few columns are prepared for all these rows, so that one
- * group's panels stay in the first-level cache, and the next rows are prefetched, evenly; many share what is prepared. */
+ * group's panels stay in the first-level cache, and as many rows after these are prefetched; many share what is prepared. */
 static void multiply_rows(const panel_type *t, const nano_linear_args *a, int64_t r, int64_t n_rows) {
     panel_block panels[V_GROUPS][V_CHUNK];
     columns x[FEW_TILES];
@@ -168,7 +164,7 @@ static void multiply_rows(const panel_type *t, const nano_linear_args *a, int64_
     const int64_t n_tiles = (a->n_cols + V_TILE - 1) / V_TILE;
     const bool few = n_tiles <= FEW_TILES;
     const int64_t together = few ? V_ROWS : V_GROUPS * V_ROWS;
-    const int64_t ahead = few ? V_ROWS * (int64_t)a->w_stride / n_blocks / (1 + n_tiles) : 0;
+    const int64_t ahead = few ? V_ROWS * (int64_t)a->w_stride / n_blocks : 0;
     const uint8_t *next = (const uint8_t *)a->w + (size_t)(r + n_rows) * a->w_stride;
     for (int64_t from = 0; from < n_blocks; from += V_CHUNK) {
         const int64_t count = n_blocks - from < V_CHUNK ? n_blocks - from : V_CHUNK;
@@ -192,11 +188,8 @@ static void multiply_rows(const panel_type *t, const nano_linear_args *a, int64_
                                          a->n_cols - i * V_TILE < V_TILE ? a->n_cols - i * V_TILE : V_TILE,
                                          a->y + i * V_TILE * a->y_stride + r + top,
                                          a->y_stride,
-                                         from == 0,
-                                         next,
-                                         ahead};
+                                         from == 0};
                 t->multiply(&p);
-                next += count * ahead;
             }
         }
     }
