@@ -30,7 +30,7 @@ run_as() {
         "kerncheck: levels $2, "*) ;;
         *) fail "$1: found $levels, expected levels $2" ;;
     esac
-    (cd "$build" && QEMU_CPU=$1 ctest --output-on-failure --no-tests=error -R "$3") || fail "$1: tests failed"
+    (cd "$build" && QEMU_CPU=$1 ctest -j 2 --output-on-failure --no-tests=error -R "$3") || fail "$1: tests failed"
 }
 
 target=aarch64-linux-gnu build=$1/$target qemu=qemu-aarch64-static
