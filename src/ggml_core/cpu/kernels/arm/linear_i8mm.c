@@ -1,4 +1,4 @@
-/* Integer linears with smmla, types with blocks of 32. */
+/* Integer linears with smmla. */
 #include "cpu/kernels/arm/linear_i8mm.h"
 
 /* One column is for sdot: with smmla half of the work would be for nothing. */
@@ -17,6 +17,12 @@ LINEAR(Q4_1, q4_1)
 LINEAR(Q5_0, q5_0)
 LINEAR(Q5_1, q5_1)
 LINEAR(IQ4_NL, iq4_nl)
+LINEAR(Q2_K, q2_k)
+LINEAR(Q3_K, q3_k)
+LINEAR(Q4_K, q4_k)
+LINEAR(Q5_K, q5_k)
+LINEAR(Q6_K, q6_k)
+LINEAR(IQ4_XS, iq4_xs)
 
 void nano_kernels_init_i8mm(nano_kernels *k) {
     k->linear_q8_0 = nano_linear_q8_0_i8mm;
