@@ -88,3 +88,45 @@ class Terminal:
             return False
         self.shown += data.decode("utf-8", "replace").replace("\r\n", "\n")
         return bool(data)
+
+
+def assert_one_line_error(
+    done: subprocess.CompletedProcess[str], code: int, *words: str, name: str = "nanollm-cli"
+) -> None:
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"{name}: error: ")
+    for word in words:
+        assert word in last
+    assert "Traceback" not in done.stderr
+
+
+USAGE_ERRORS = [
+    (("--nonesuch",), "--nonesuch"),
+    (("-n",), "-n"),
+    (("-n", "many"), "many"),
+    (("-n", "-3"), "-3"),
+    (("--top-p", "1.5"), "1.5"),
+    (("--temp", "nan"), "nan"),
+    (("-l", "5"), "5"),
+    (("-l", "5+x"), "5+x"),
+    (("-p", "a", "-f", "b"), "-p and -f"),
+    (("-sys", "a", "-no-cnv"), "-sys"),
+    (("word",), "word"),
+    (("--mirostat", "3"), "3"),
+    (("-ctk", "q4_k"), "q4_k"),
+    (("-C", "zz"), "zz"),
+    (("-Cr", "3-1"), "3-1"),
+    (("-Cr", "1-256"), "1-256"),
+    (("--poll", "101"), "101"),
+    (("-tb", "-1"), "-1"),
+    (("-n", "99999999999999999999"), "99999999999999999999"),
+    (("-ctk", "q9_0"), "q9_0"),
+    (("--lookup", "16"), "16"),
+    (("-C", "xyz"), "xyz"),
+    (("-Cr", "4-2"), "4-2"),
+    (("--verbose=1",), "--verbose"),
+    (("-st", "-p", "a"), "-st"),
+]
+"""Options that nanollm-cli and nanollm-run refuse alike, and a word of what they say."""

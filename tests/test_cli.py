@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import write_tiny
-from terminal import Terminal, command, run
+from terminal import USAGE_ERRORS, Terminal, assert_one_line_error, command, run
 
 from nanollm import Model, _core
 from nanollm.model import default_model_path
@@ -40,18 +40,6 @@ def token_id(path: Path, text: str) -> int:
     """The id of a text that is one token."""
     with Model(path) as model:
         return next(i for i in range(model.n_vocab) if model.spelling(i) == text)
-
-
-def assert_one_line_error(
-    done: subprocess.CompletedProcess[str], code: int, *words: str, name: str = "nanollm-cli"
-) -> None:
-    assert done.returncode == code, done.stderr
-    assert done.stdout == ""
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"{name}: error: ")
-    for word in words:
-        assert word in last
-    assert "Traceback" not in done.stderr
 
 
 # ------------------------------------------------------------------ text
@@ -317,30 +305,7 @@ def test_threads_and_cpus_change_no_text() -> None:
 # ------------------------------------------------------------------ what goes wrong
 
 
-@pytest.mark.parametrize(
-    ("args", "word"),
-    [
-        (("--nonesuch",), "--nonesuch"),
-        (("-n",), "-n"),
-        (("-n", "many"), "many"),
-        (("-n", "-3"), "-3"),
-        (("--top-p", "1.5"), "1.5"),
-        (("--temp", "nan"), "nan"),
-        (("-l", "5"), "5"),
-        (("-l", "5+x"), "5+x"),
-        (("-p", "a", "-f", "b"), "-p and -f"),
-        (("-ctk", "q4_k"), "q4_k"),
-        (("-sys", "a", "-no-cnv"), "-sys"),
-        (("word",), "word"),
-        (("--mirostat", "3"), "3"),
-        (("-C", "zz"), "zz"),
-        (("-C", "1" + 64 * "0"), "256"),
-        (("-Cr", "3-1"), "3-1"),
-        (("-Cr", "1-256"), "1-256"),
-        (("--poll", "101"), "101"),
-        (("-tb", "-1"), "-1"),
-    ],
-)
+@pytest.mark.parametrize(("args", "word"), [*USAGE_ERRORS, (("-C", "1" + 64 * "0"), "256")])
 def test_usage_errors_exit_with_2(args: tuple[str, ...], word: str) -> None:
     assert_one_line_error(cli(*args), 2, word)
 

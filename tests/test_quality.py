@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from conftest import write_tiny
-from terminal import Terminal, command, run
-from test_cli import assert_one_line_error
+from terminal import Terminal, assert_one_line_error, command, run
 
 from nanollm import ArgumentError, FormatError, Model, UnsupportedError, _core, quantize
 from nanollm.imatrix import Importance

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import terminal
 from conftest import write_tiny
-from terminal import Terminal, command, run
+from terminal import USAGE_ERRORS, Terminal, command, run
 
 from nanollm import Model, _core
 from nanollm.convert import convert
@@ -84,12 +85,7 @@ def result_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 def assert_one_line_error(done: subprocess.CompletedProcess[str], code: int, *words: str, name: str = "") -> None:
-    assert done.returncode == code, done.stderr
-    assert done.stdout == ""
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"nanollm-run{name}: error: ")
-    for word in words:
-        assert word in last
+    terminal.assert_one_line_error(done, code, *words, name=f"nanollm-run{name}")
 
 
 # ------------------------------------------------------------------ the same as nanollm-cli
@@ -263,27 +259,9 @@ def test_older_spellings(runner: str, tiny_run: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "word"),
     [
-        (("--nonesuch",), "--nonesuch"),
-        (("-n",), "-n"),
-        (("-n", "many"), "many"),
-        (("-n", "-3"), "-3"),
-        (("-n", "99999999999999999999"), "99999999999999999999"),
+        *USAGE_ERRORS,
         (("--top-k", "3000000000"), "3000000000"),
-        (("--top-p", "1.5"), "1.5"),
-        (("--temp", "nan"), "nan"),
-        (("-l", "5"), "5"),
-        (("-l", "5+x"), "5+x"),
         (("-l", "99999999999+1"), "99999999999"),
-        (("-p", "a", "-f", "b"), "-p and -f"),
-        (("-ctk", "q9_0"), "q9_0"),
-        (("-sys", "a", "-no-cnv"), "-sys"),
-        (("word",), "word"),
-        (("--mirostat", "3"), "3"),
-        (("--lookup", "16"), "16"),
-        (("-C", "xyz"), "xyz"),
-        (("-Cr", "4-2"), "4-2"),
-        (("--verbose=1",), "--verbose"),
-        (("-st", "-p", "a"), "-st"),
     ],
 )
 def test_usage_errors_exit_with_2(runner: str, tiny_run: Path, args: tuple[str, ...], word: str) -> None:
