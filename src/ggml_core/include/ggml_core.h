@@ -284,6 +284,9 @@ NANO_API void nano_graph_free(nano_graph *graph);
 /* Each returns the new tensor's index in *out. The same weight, input or cache asked for twice is one tensor. */
 NANO_API nano_status nano_graph_weight(nano_graph *graph, const char *name, int32_t n_dims, const int64_t *ne,
                                        int32_t *out, nano_error *err);
+/* The same from another file than the model's: 0 is the model's, 1 and on the others given to nano_model_create_with. */
+NANO_API nano_status nano_graph_weight_of(nano_graph *graph, int32_t file, const char *name, int32_t n_dims,
+                                          const int64_t *ne, int32_t *out, nano_error *err);
 NANO_API nano_status nano_graph_input(nano_graph *graph, nano_input kind, int32_t *out, nano_error *err);
 /* A K or V cache of one layer: (n_slots, n_head_kv, n_ctx, head_dim), n_slots and n_ctx set by the plan.
  * Caches of even index hold keys, of odd index values: index = 2 * layer + is_value. */
@@ -311,6 +314,18 @@ NANO_API nano_status nano_graph_load(const void *data, size_t size, nano_graph *
 enum { NANO_PROGRAM_VERSION = 1 };
 NANO_API nano_status nano_program_version(const void *data, size_t size, uint64_t *version, nano_error *err);
 
+/* A new graph with a LoRA adapter in it: a linear whose weight W (n_out, n_in), of file 0, has the tensors W.lora_a
+ * (r, n_in) and W.lora_b (n_out, r) in `adapter` becomes linear + scale * alpha / r * (x A^T) B^T, where alpha is the
+ * file's adapter.lora.alpha; its fused activation comes after that, as an op of its own. `file` (1 and on) is the
+ * adapter's number in nano_model_create_with. An adapted graph may be adapted again with another file. The pair of a
+ * table that rows reads must have rows of the table's own; it is added in the same way.
+ * NANO_ERR_UNSUPPORTED for a file that is no LoRA adapter, NANO_ERR_NOT_FOUND for a matrix that the graph has no use
+ * for, NANO_ERR_SHAPE for one that does not go with its weight.
+ * `adapter` NULL: the same graph with every linear's fused activation as an op of its own (file and scale unused).
+ * (LoRA: Hu et al., 2021, arXiv:2106.09685.) */
+NANO_API nano_status nano_graph_adapt(const nano_graph *graph, const nano_gguf *adapter, int32_t file, float scale,
+                                      nano_graph **out, nano_error *err);
+
 /* ------------------------------------------------------------ model, plan */
 
 /* A file and a program bound together. Borrows `gguf`, which must outlive it; shareable between threads. A program
@@ -319,6 +334,10 @@ typedef struct nano_model nano_model;
 
 NANO_API nano_status nano_model_create(const nano_gguf *gguf, const void *program, size_t size, nano_model **out,
                                        nano_error *err);
+/* The same over several files: files[0] is the model's, the others are those that nano_graph_weight_of numbers 1 and on.
+ * All are borrowed; the array itself is not. */
+NANO_API nano_status nano_model_create_with(const nano_gguf *const *files, int32_t n_files, const void *program,
+                                            size_t size, nano_model **out, nano_error *err);
 NANO_API void nano_model_free(nano_model *model);
 NANO_API int64_t nano_model_n_vocab(const nano_model *model); /* columns of the output */
 
