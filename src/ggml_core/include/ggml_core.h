@@ -438,6 +438,123 @@ NANO_API nano_status nano_cpu_set_level(const char *level, nano_error *err);
 /* Physical cores this process may use that are fast (the big ones where the system says which), at least 1. */
 NANO_API int32_t nano_cpu_default_threads(void);
 
+/* -------------------------------------------------------------- optimisers */
+
+/* Optimisers work on vectors that the caller owns, a session's or any other, on the caller's thread. They allocate
+ * nothing, add up in fixed orders and give the same bits at every kernel level. */
+
+/* ADAM (Kingma & Ba, 2014, arXiv:1412.6980): with the gradient g of a parameter w, at step t,
+ *
+ *   m <- beta1 m + (1 - beta1) g      v <- beta2 v + (1 - beta2) g^2
+ *   w <- w - rate (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
+ *
+ * Weight decay: `decoupled` is AdamW (Loshchilov & Hutter, 2017, arXiv:1711.05101), w <- w - rate decay w first;
+ * otherwise decay w is added to g. */
+typedef struct nano_adam {
+    double beta1;    /* 0.9; 0 <= beta < 1 */
+    double beta2;    /* 0.999 */
+    double eps;      /* 1e-8; > 0 */
+    double max_norm; /* where the norm of all gradients together is larger they count scaled down to it (Pascanu et al.,
+                        2013, arXiv:1211.5063); 0: no limit */
+    bool decoupled;  /* true */
+} nano_adam;
+
+/* n parameters with one rate and decay. The four vectors are apart from one another and from those of other spans; m and
+ * v are zeros before step 1. */
+typedef struct nano_adam_span {
+    float *value;
+    const float *gradient;
+    float *m, *v;
+    int64_t n;
+    double rate;
+    double decay;
+} nano_adam_span;
+
+NANO_API nano_adam nano_adam_default(void);
+/* One step; `step` counts from 1. *norm, unless NULL, gets the norm of all gradients before they are scaled.
+ * NANO_ERR_ARGUMENT for an option out of its range and for a gradient that is not finite: nothing has changed then. */
+NANO_API nano_status nano_adam_step(const nano_adam *adam, int64_t step, int32_t n_spans, const nano_adam_span *spans,
+                                    double *norm, nano_error *err);
+
+typedef enum nano_schedule_kind {
+    NANO_SCHEDULE_CONSTANT = 0,
+    NANO_SCHEDULE_LINEAR = 1, /* down to the floor along a straight line */
+    NANO_SCHEDULE_COSINE = 2  /* along half a cosine (Loshchilov & Hutter, 2016, arXiv:1608.03983) */
+} nano_schedule_kind;
+
+/* What the rate of a step (1 ... n_steps) is multiplied with: step / n_warm up to step n_warm, then from 1 on as `kind`
+ * says, so that it is `floor` at step n_steps and stays there. */
+NANO_API double nano_schedule(nano_schedule_kind kind, int64_t step, int64_t n_warm, int64_t n_steps, double floor);
+
+/* L-BFGS (Liu & Nocedal, 1989; Nocedal & Wright, Numerical Optimization, 2nd ed., algorithms 7.4, 7.5): minimises a
+ * smooth function of n variables from its values and gradients, all in f64. */
+
+/* Sets *f to the value at x (n) and g (n) to the gradient there. x is valid during the call. Another status than NANO_OK
+ * ends the minimisation with it. Values or gradients that are not finite are legal: x is then taken to be too far. */
+typedef nano_status nano_objective_fn(void *context, const double *x, double *f, double *g, nano_error *err);
+
+typedef enum nano_line_search {
+    NANO_LINE_SEARCH_WOLFE = 0,       /* strong Wolfe conditions: bracket, then zoom (algorithms 3.5, 3.6) */
+    NANO_LINE_SEARCH_BACKTRACKING = 1 /* sufficient decrease alone (algorithm 3.1) */
+} nano_line_search;
+
+/* Why it ended. */
+typedef enum nano_lbfgs_reason {
+    NANO_LBFGS_GRADIENT = 0,    /* max |g[i]| <= gradient_tolerance */
+    NANO_LBFGS_DECREASE = 1,    /* f fell by <= f_tolerance * max(|f| before, |f| after, 1) */
+    NANO_LBFGS_ITERATIONS = 2,  /* max_iterations */
+    NANO_LBFGS_EVALUATIONS = 3, /* max_evaluations */
+    NANO_LBFGS_LINE_SEARCH = 4, /* no step along the gradient lowers f enough: rounding, or g is not f's gradient */
+    NANO_LBFGS_NOT_FINITE = 5,  /* f or g is not finite where it started, or wherever the line search went */
+    NANO_LBFGS_CANCELLED = 6,   /* `progress` said so, or the function with NANO_ERR_CANCELLED */
+    NANO_LBFGS_FAILED = 7       /* the function, with another status */
+} nano_lbfgs_reason;
+
+NANO_API const char *nano_lbfgs_reason_text(nano_lbfgs_reason reason); /* a phrase; never NULL */
+
+typedef struct nano_lbfgs_result {
+    nano_lbfgs_reason reason;
+    int32_t iterations;  /* steps taken */
+    int32_t evaluations; /* of the function */
+    double f;            /* at x; NaN when the first evaluation failed */
+    double gradient;     /* max |g[i]| there */
+} nano_lbfgs_result;
+
+typedef struct nano_lbfgs_options {
+    int32_t history;           /* 10: pairs of steps and gradient changes kept; 0 is steepest descent */
+    int32_t max_iterations;    /* 1000 */
+    int32_t max_evaluations;   /* 10000 */
+    double gradient_tolerance; /* 1e-5 */
+    double f_tolerance;        /* 1e-9; 0: only when f does not fall at all */
+    nano_line_search line_search;
+    double decrease;        /* 1e-4: c1, 0 < c1 < 0.5, of f(x + a p) <= f(x) + c1 a p.g(x) */
+    double curvature;       /* 0.9: c2, c1 < c2 < 1, of |p.g(x + a p)| <= c2 |p.g(x)|; for strong Wolfe alone */
+    int32_t max_line_steps; /* 20: evaluations in one line search */
+    /* Called after each iteration with where it is; false ends. May be NULL. */
+    bool (*progress)(void *context, const double *x, const nano_lbfgs_result *now);
+    void *progress_context;
+} nano_lbfgs_options;
+
+NANO_API nano_lbfgs_options nano_lbfgs_options_default(void);
+/* Bytes of work memory for n variables: (4 + 2 history) n + 2 history doubles; 0 when n < 1, history < 0 or the size
+ * overflows. */
+NANO_API size_t nano_lbfgs_bytes(int64_t n, int32_t history);
+/* Minimises from x (n), which becomes the best point found: f there is never larger than at the start. `work`:
+ * nano_lbfgs_bytes, aligned for doubles. Pairs that do not show positive curvature are not kept, so that every direction
+ * leads down. NANO_OK for every reason but FAILED and the function's own CANCELLED; x and *result are written with these,
+ * too. NANO_ERR_ARGUMENT for options out of their ranges: nothing is written then. */
+NANO_API nano_status nano_lbfgs(const nano_lbfgs_options *options, int64_t n, double *x, nano_objective_fn *f,
+                                void *context, void *work, nano_lbfgs_result *result, nano_error *err);
+
+/* The same over f32 parameters, as a session's (nano_session_flat): f sets *f and `gradient` (n) to what they are at
+ * `values` (n) as they stand. work: nano_lbfgs_flat_bytes, for x in f64 as well. */
+typedef nano_status nano_flat_objective_fn(void *context, double *f, nano_error *err);
+
+NANO_API size_t nano_lbfgs_flat_bytes(int64_t n, int32_t history);
+NANO_API nano_status nano_lbfgs_flat(const nano_lbfgs_options *options, int64_t n, float *values, const float *gradient,
+                                     nano_flat_objective_fn *f, void *context, void *work, nano_lbfgs_result *result,
+                                     nano_error *err);
+
 /* --------------------------------------------------------------- tokenizer */
 
 typedef struct nano_tokenizer nano_tokenizer;
