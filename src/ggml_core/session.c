@@ -42,6 +42,8 @@ static void resolve(nano_operand *o, uint8_t *base, const nano_session *s) {
         case NANO_REGION_CACHE: o->data = base + l->cache + o->offset; break;
         case NANO_REGION_ARENA: o->data = base + l->arena + o->offset; break;
         case NANO_REGION_OUTPUT: o->data = base + l->outputs + o->offset; break;
+        case NANO_REGION_PARAM: o->data = base + l->parameters + o->offset; break;
+        case NANO_REGION_GRAD: o->data = base + l->gradients + o->offset; break;
         case NANO_REGION_IMPORTANCE: o->data = base + l->importance + o->offset; break;
     }
 }
@@ -50,6 +52,7 @@ static uint64_t region_start(const nano_layout *l, nano_region region) {
     switch (region) {
         case NANO_REGION_CACHE: return l->cache;
         case NANO_REGION_OUTPUT: return l->outputs;
+        case NANO_REGION_GRAD: return l->gradients;
         case NANO_REGION_IMPORTANCE: return l->importance;
         default: return l->arena;
     }

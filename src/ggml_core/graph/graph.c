@@ -124,8 +124,9 @@ nano_status nano_graph_weight(nano_graph *graph, const char *name, int32_t n_dim
 }
 
 nano_status nano_graph_input(nano_graph *graph, nano_input kind, int32_t *out, nano_error *err) {
-    if (kind != NANO_INPUT_TOKENS && kind != NANO_INPUT_POSITIONS && kind != NANO_INPUT_WANTED) {
-        return nano_fail(err, NANO_ERR_ARGUMENT, "graph: input kind %d, expected 0 to 2", (int)kind);
+    if ((int)kind < NANO_INPUT_TOKENS || (int)kind > NANO_INPUT_LAST) {
+        return nano_fail(err, NANO_ERR_ARGUMENT, "graph: input kind %d, expected 0 to %d", (int)kind,
+                         (int)NANO_INPUT_LAST);
     }
     for (int32_t i = 0; i < graph->n_tensors; i++) {
         if (graph->tensors[i].storage == NANO_STORE_INPUT && graph->tensors[i].index == (int32_t)kind) {
@@ -133,11 +134,30 @@ nano_status nano_graph_input(nano_graph *graph, nano_input kind, int32_t *out, n
             return NANO_OK;
         }
     }
-    nano_tensor t = leaf(graph, NANO_STORE_INPUT, NANO_TYPE_I32);
+    nano_tensor t = leaf(graph, NANO_STORE_INPUT, kind == NANO_INPUT_WEIGHTS ? NANO_TYPE_F32 : NANO_TYPE_I32);
     t.n_dims = 1;
-    t.ne[0] = kind == NANO_INPUT_WANTED ? NANO_DIM_W : NANO_DIM_T;
+    t.ne[0] = kind == NANO_INPUT_TOKENS || kind == NANO_INPUT_POSITIONS ? NANO_DIM_T : NANO_DIM_W;
     t.index = (int32_t)kind;
     return append(graph, &t, out, err);
+}
+
+nano_status nano_graph_gradient(nano_graph *graph, int32_t weight, int32_t *out, nano_error *err) {
+    if (weight < 0 || weight >= graph->n_tensors || graph->tensors[weight].storage != NANO_STORE_WEIGHT) {
+        return nano_fail(err, NANO_ERR_ARGUMENT, "gradient: tensor %d is not a weight", (int)weight);
+    }
+    for (int32_t i = 0; graph->tensors[weight].is_param && i < graph->n_tensors; i++) {
+        if (graph->tensors[i].storage == NANO_STORE_GRAD && graph->tensors[i].index == weight) {
+            *out = i;
+            return NANO_OK;
+        }
+    }
+    nano_tensor t = leaf(graph, NANO_STORE_GRAD, NANO_TYPE_F32);
+    t.n_dims = graph->tensors[weight].n_dims;
+    memcpy(t.ne, graph->tensors[weight].ne, sizeof t.ne);
+    t.index = weight;
+    NANO_TRY(append(graph, &t, out, err));
+    graph->tensors[weight].is_param = true;
+    return NANO_OK;
 }
 
 nano_status nano_graph_cache(nano_graph *graph, int32_t index, int64_t n_head_kv, int64_t head_dim, int32_t *out,
@@ -217,8 +237,9 @@ nano_status nano_graph_set_output(nano_graph *graph, int32_t tensor, nano_error 
                          (int)graph->n_tensors - 1);
     }
     const nano_tensor *t = &graph->tensors[tensor];
-    if (t->storage != NANO_STORE_TEMP || t->n_dims != 2 || t->ne[1] != NANO_DIM_W) {
-        return nano_fail(err, NANO_ERR_SHAPE, "output: expected the result of an op with shape (W, n_vocab)");
+    const bool is_logits = t->n_dims == 2 && t->ne[1] == NANO_DIM_W;
+    if (t->storage != NANO_STORE_TEMP || !(is_logits || nano_tensor_is_scalar(t))) {
+        return nano_fail(err, NANO_ERR_SHAPE, "output: expected the result of an op with shape (W, n_vocab) or (1)");
     }
     graph->output = tensor;
     return NANO_OK;

@@ -20,11 +20,12 @@ typedef enum nano_storage {
     NANO_STORE_INPUT,
     NANO_STORE_CACHE,
     NANO_STORE_TEMP,
-    NANO_STORE_ALIAS /* no memory of its own: a view of `root`, or a cache after a write */
+    NANO_STORE_ALIAS, /* no memory of its own: a view of `root`; or a cache or a gradient after a write */
+    NANO_STORE_GRAD   /* a parameter's gradient, which lives from step to step: ops add to it, their outputs alias it */
 } nano_storage;
 
 /* Limits on what a program may ask for. */
-enum { NANO_MAX_TENSORS = 1 << 14, NANO_MAX_NAME = 255 };
+enum { NANO_MAX_TENSORS = 1 << 14, NANO_MAX_NAME = 255, NANO_INPUT_LAST = NANO_INPUT_WEIGHTS };
 #define NANO_MAX_ELEMENTS ((int64_t)1 << 40)
 
 typedef enum nano_activation { NANO_ACT_NONE = 0, NANO_ACT_GELU = 1, NANO_ACT_SILU = 2 } nano_activation;
@@ -46,9 +47,13 @@ typedef struct nano_tensor {
     nano_params params;
     int32_t root;        /* the tensor whose memory this is: itself but for aliases */
     int64_t root_offset; /* elements from the start of each of root's rows */
-    int32_t index;       /* which input; which cache */
+    int32_t index;       /* which input; which cache; a weight's file (0: the model's); a gradient's weight */
+    bool is_param;       /* a weight that has a gradient: f32 in the session's own memory */
     char *name;          /* of a weight; owned */
 } nano_tensor;
+
+/* The gradient of `weight`, f32 of its shape, which makes the weight a parameter. One a weight. */
+nano_status nano_graph_gradient(nano_graph *graph, int32_t weight, int32_t *out, nano_error *err);
 
 /* Whether a cache is one of keys; else of values. */
 static inline bool nano_cache_is_keys(const nano_tensor *cache) { return cache->index % 2 == 0; }
@@ -80,6 +85,9 @@ static inline int64_t nano_tensor_rows_dim(const nano_tensor *t) {
     int64_t outer = t->n_dims > 0 ? t->ne[t->n_dims - 1] : 1;
     return outer < 0 ? outer : 0;
 }
+
+/* One element, as a loss is. */
+static inline bool nano_tensor_is_scalar(const nano_tensor *t) { return t->n_dims == 1 && t->ne[0] == 1; }
 
 /* Elements of one row: all dims but a symbolic outermost one. */
 int64_t nano_tensor_row_size(const nano_tensor *t);

@@ -454,6 +454,7 @@ static nano_operand operand(const planner *p, int32_t v) {
             o.ne[1] = t->ne[1];
             o.transposed = is_transposed(t, o.type);
             break;
+        case NANO_STORE_GRAD: o.region = NANO_REGION_GRAD; break;
         case NANO_STORE_TEMP:
         case NANO_STORE_ALIAS:
             o.region = root == p->graph->output ? NANO_REGION_OUTPUT : NANO_REGION_ARENA;

@@ -14,6 +14,7 @@
  *   temporaries                                                           activations
  *   logits (n_outputs, n_vocab); sums of importance, twice                outputs
  *   n_threads working spaces                                              scratch
+ *   parameters; their gradients; the optimiser's state                    parameters, gradients, optimizer
  */
 #ifndef NANO_GRAPH_PLAN_H
 #define NANO_GRAPH_PLAN_H
@@ -29,8 +30,15 @@ typedef enum nano_region {
     NANO_REGION_CACHE,
     NANO_REGION_ARENA,
     NANO_REGION_OUTPUT,
+    NANO_REGION_PARAM, /* weights that are trained: f32, in the session */
+    NANO_REGION_GRAD,  /* their gradients */
     NANO_REGION_IMPORTANCE /* f64: how many rows, then a sum of squares for each column */
 } nano_region;
+
+/* Where weights are, trained or not. */
+static inline bool nano_region_is_weight(nano_region region) {
+    return region == NANO_REGION_FILE || region == NANO_REGION_PARAM;
+}
 
 typedef struct nano_operand {
     nano_region region;
@@ -68,8 +76,10 @@ enum { NANO_TILE_TOKENS = 32, NANO_KV_BLOCK = 64 };
 /* Offsets into the one allocation. */
 typedef struct nano_layout {
     uint64_t session, nodes, stages, groups, tokens, positions, wanted, slots, n_past, advance, tiles, pool;
-    uint64_t cache, arena, outputs, importance, importance_before, scratch, total;
+    uint64_t cache, arena, outputs, importance, importance_before, scratch, parameters, gradients, state, total;
     uint64_t importance_bytes; /* of the sums, without what aligns them */
+    uint64_t parameter_bytes;  /* of all parameters, and of all gradients */
+    uint64_t state_bytes;      /* of the optimiser */
     uint64_t scratch_stride;   /* a thread's working space */
 } nano_layout;
 

@@ -7,6 +7,7 @@
  *     1 input:  kind
  *     2 cache:  index, n_head_kv, head_dim
  *     3 op:     number, n_src, src..., n_ints, ints..., n_floats, floats...      (trailing zeros left out)
+ *     4 gradient: weight
  *   output
  *
  * Loading is building: every record goes through the functions that a model definition calls, so a program that
@@ -16,7 +17,7 @@
 
 #include <string.h>
 
-enum { RECORD_WEIGHT = 0, RECORD_INPUT = 1, RECORD_CACHE = 2, RECORD_OP = 3 };
+enum { RECORD_WEIGHT = 0, RECORD_INPUT = 1, RECORD_CACHE = 2, RECORD_OP = 3, RECORD_GRADIENT = 4, RECORD_LAST = 4 };
 
 static const char magic[4] = {'N', 'N', 'P', 'G'};
 
@@ -92,6 +93,10 @@ static void put_record(sink *s, const nano_tensor *t) {
             put_uint(s, (uint64_t)t->index);
             put_int(s, t->ne[1]);
             put_int(s, t->ne[0]);
+            break;
+        case NANO_STORE_GRAD:
+            put_uint(s, RECORD_GRADIENT);
+            put_uint(s, (uint64_t)t->index);
             break;
         case NANO_STORE_TEMP:
         case NANO_STORE_ALIAS: put_op(s, t); break;
@@ -217,17 +222,20 @@ static nano_status load_op(reader *r, nano_graph *graph, int32_t *out) {
 static nano_status load_record(reader *r, nano_graph *graph, int32_t *out) {
     uint64_t kind = 0, index = 0;
     int64_t n_head_kv = 0, head_dim = 0;
-    NANO_TRY(get_uint(r, RECORD_OP, &kind));
+    NANO_TRY(get_uint(r, RECORD_LAST, &kind));
     switch (kind) {
         case RECORD_WEIGHT: return load_weight(r, graph, out);
         case RECORD_INPUT:
-            NANO_TRY(get_uint(r, NANO_INPUT_WANTED, &index));
+            NANO_TRY(get_uint(r, NANO_INPUT_LAST, &index));
             return nano_graph_input(graph, (nano_input)index, out, r->err);
         case RECORD_CACHE:
             NANO_TRY(get_uint(r, INT32_MAX, &index));
             NANO_TRY(get_int(r, &n_head_kv));
             NANO_TRY(get_int(r, &head_dim));
             return nano_graph_cache(graph, (int32_t)index, n_head_kv, head_dim, out, r->err);
+        case RECORD_GRADIENT:
+            NANO_TRY(get_uint(r, INT32_MAX, &index));
+            return nano_graph_gradient(graph, (int32_t)index, out, r->err);
         default: return load_op(r, graph, out);
     }
 }

@@ -10,6 +10,7 @@
  *   nano_plan_create        model + limits: every buffer's offset, the exact bytes
  *   nano_session_create     plan + memory + threads; the last allocation
  *   nano_session_eval       one step: tokens in, logits out
+ *   nano_session_gradient   ... or, of a program with a loss: a batch in, gradients out
  *
  * Rules that hold for every function:
  *  - A function that can fail returns a nano_status and, when `err` is not NULL, fills it. Outputs are
@@ -272,7 +273,9 @@ enum { NANO_DIM_T = -1, NANO_DIM_W = -2 };
 typedef enum nano_input {
     NANO_INPUT_TOKENS = 0,    /* i32 (T): token ids */
     NANO_INPUT_POSITIONS = 1, /* i32 (T): position of each token in its slot */
-    NANO_INPUT_WANTED = 2     /* i32 (W): rows of this step whose logits are wanted */
+    NANO_INPUT_WANTED = 2,    /* i32 (W): rows of this step whose logits are wanted */
+    NANO_INPUT_TARGETS = 3,   /* i32 (W): the token that each wanted row should predict */
+    NANO_INPUT_WEIGHTS = 4    /* f32 (W): what each wanted row's loss counts */
 } nano_input;
 
 /* An op's parameters; ops.inc and docs/architecture.md say which op reads which. */
@@ -296,7 +299,7 @@ NANO_API nano_status nano_graph_cache(nano_graph *graph, int32_t index, int64_t 
 NANO_API nano_status nano_graph_op(nano_graph *graph, const char *name, int32_t n_src, const int32_t *src,
                                    int32_t n_ints, const int64_t *ints, int32_t n_floats, const double *floats,
                                    int32_t *out, nano_error *err);
-/* Names the graph's result: f32 (W, n_vocab). */
+/* Names the graph's result: logits, f32 (W, n_vocab), or a loss, f32 (1). */
 NANO_API nano_status nano_graph_set_output(nano_graph *graph, int32_t tensor, nano_error *err);
 
 NANO_API int32_t nano_graph_n_tensors(const nano_graph *graph);
@@ -341,6 +344,13 @@ NANO_API nano_status nano_model_create_with(const nano_gguf *const *files, int32
 NANO_API void nano_model_free(nano_model *model);
 NANO_API int64_t nano_model_n_vocab(const nano_model *model); /* columns of the output */
 
+/* Which optimiser's state a session keeps room for: f32 m and v (ADAM), or what nano_lbfgs works on (LBFGS). */
+typedef enum nano_optimizer {
+    NANO_OPTIMIZER_NONE = 0,
+    NANO_OPTIMIZER_ADAM = 1,
+    NANO_OPTIMIZER_LBFGS = 2
+} nano_optimizer;
+
 typedef struct nano_limits {
     int32_t n_ctx;           /* positions a slot */
     int32_t n_batch;         /* most tokens in one step */
@@ -355,9 +365,11 @@ typedef struct nano_limits {
     nano_type type_v;
     bool deterministic; /* prompts add up in the decode kernels' order */
     bool importance;    /* keep the sums that nano_session_importance hands out */
+    nano_optimizer optimizer;
+    int32_t history; /* of LBFGS: pairs of steps and gradients kept */
 } nano_limits;
 
-NANO_API nano_limits nano_limits_default(void); /* 2048, 512, 1, 1, 0, 0, no mask, 50, F16, F16, false, false */
+NANO_API nano_limits nano_limits_default(void); /* 2048, 512, 1, 1, 0, 0, no mask, 50, F16, F16, the rest 0 */
 
 /* Exact bytes. `weights` is mapped from the file (shared, reclaimable); the rest is one allocation. */
 typedef struct nano_memory {
@@ -366,8 +378,11 @@ typedef struct nano_memory {
     uint64_t activations; /* the arena of temporaries, lifetimes overlapped */
     uint64_t outputs;     /* logits; sums of importance */
     uint64_t scratch;     /* working space of all threads */
+    uint64_t parameters;  /* weights that have gradients, as f32; not among `weights` */
+    uint64_t gradients;   /* of the parameters */
+    uint64_t optimizer;   /* its state */
     uint64_t bookkeeping; /* nodes, inputs, positions, the session itself */
-    uint64_t allocated;   /* cache + activations + outputs + scratch + bookkeeping: what create allocates */
+    uint64_t allocated;   /* all but the weights: what create allocates */
     uint64_t total;       /* weights + allocated */
 } nano_memory;
 
@@ -410,6 +425,37 @@ NANO_API nano_status nano_session_truncate(nano_session *session, int32_t slot, 
 /* Makes slot `to` start with the first n_past positions of slot `from`. */
 NANO_API nano_status nano_session_copy_slot(nano_session *session, int32_t from, int32_t to, int32_t n_past,
                                             nano_error *err);
+/* A weight that has a gradient. value and gradient: f32 of the weight's shape, in the session's memory, free to be read
+ * and written between steps. */
+typedef struct nano_param {
+    const char *name; /* the model's */
+    int32_t file;     /* which of the model's files it came from */
+    nano_type type;   /* there: F32, F16 or BF16 */
+    int32_t n_dims;
+    int64_t ne[4];
+    int64_t n;      /* elements */
+    int64_t offset; /* of its first one in the flat vectors */
+    float *value;
+    float *gradient;
+} nano_param;
+
+NANO_API int32_t nano_session_n_params(const nano_session *session);
+/* Parameter i, in the order of the program's weights. */
+NANO_API nano_status nano_session_param(nano_session *session, int32_t i, nano_param *out, nano_error *err);
+/* All parameters as one vector of *n floats, each starting on a cache line with zeros between, and their gradients
+ * likewise. state: room for the optimiser of the limits, zeroed when the session is made; NULL where there is none. Any
+ * argument but the session may be NULL. */
+NANO_API void nano_session_flat(nano_session *session, int64_t *n, float **values, float **gradients, void **state,
+                                size_t *state_bytes);
+/* Forward and backward over a batch of sequences, each from position 0 on: token i belongs to slot slots[i] (all 0 when
+ * NULL), a slot's tokens lie next to each other and are its whole sequence. *loss becomes the sum over i of weights[i]
+ * times the loss at token i, whose target is targets[i]; there is none where targets[i] < 0. weights NULL: 1 / number of
+ * targets. ADDS to the gradients; a program without gradients computes the loss alone. At most n_outputs targets. The
+ * slots are empty afterwards. On any error the gradients are undefined: zero them. */
+NANO_API nano_status nano_session_gradient(nano_session *session, int32_t n_tokens, const int32_t *tokens,
+                                           const int32_t *slots, const int32_t *targets, const float *weights,
+                                           double *loss, nano_error *err);
+NANO_API void nano_session_zero_gradients(nano_session *session);
 /* What a linear's weight has been multiplied with since the session was made: sums[i], i < n, is the sum of the squares
  * of column i over n_rows rows. The session owns sums. NANO_ERR_NOT_FOUND for a weight that no linear reads,
  * NANO_ERR_ARGUMENT when the plan's limits did not ask for importance. */

@@ -62,7 +62,7 @@ void nano_forward_scale(const nano_step *step, const nano_node *node, int64_t fi
 /* b: another activation, or one vector for every group of every row. */
 static void forward_binary(nano_binary_fn *f, const nano_node *node, int64_t first, int64_t last) {
     const nano_operand *a = &node->src[0], *b = &node->src[1];
-    bool is_vector = b->region == NANO_REGION_FILE;
+    bool is_vector = nano_region_is_weight(b->region);
     int64_t n = is_vector ? node->out.ne[0] : row_size(&node->out);
     int64_t groups = is_vector ? node->out.ne[1] : 1;
     for (int64_t i = first; i < last; i++) {
