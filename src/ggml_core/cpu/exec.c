@@ -9,7 +9,7 @@ typedef struct op_row {
 
 /* By op number. */
 static const op_row table[] = {
-#define NANO_OP(NAME, name, number, min_src, max_src, n_ints, n_floats) \
+#define NANO_OP(NAME, name, number, min_src, max_src, n_ints, n_floats, in_place) \
     [number] = {nano_units_##name, nano_forward_##name},
 #include "graph/ops.inc"
 #undef NANO_OP

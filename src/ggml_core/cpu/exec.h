@@ -44,8 +44,8 @@ static inline bool nano_step_is_wide(const nano_step *step, int64_t rows) {
 typedef int64_t nano_units_fn(const nano_step *step, const nano_node *node);
 typedef void nano_forward_fn(const nano_step *step, const nano_node *node, int64_t first, int64_t last, int thread);
 
-#define NANO_OP(NAME, name, number, min_src, max_src, n_ints, n_floats) \
-    nano_units_fn nano_units_##name;                                    \
+#define NANO_OP(NAME, name, number, min_src, max_src, n_ints, n_floats, in_place) \
+    nano_units_fn nano_units_##name;                                              \
     nano_forward_fn nano_forward_##name;
 #include "graph/ops.inc"
 #undef NANO_OP

@@ -6,7 +6,7 @@
 
 typedef enum nano_op {
     NANO_OP_NONE = 0, /* a leaf */
-#define NANO_OP(NAME, name, number, min_src, max_src, n_ints, n_floats) NANO_OP_##NAME = number,
+#define NANO_OP(NAME, name, number, min_src, max_src, n_ints, n_floats, in_place) NANO_OP_##NAME = number,
 #include "graph/ops.inc"
 #undef NANO_OP
     /* The planner's own. */
@@ -25,7 +25,7 @@ typedef enum nano_storage {
 } nano_storage;
 
 /* Limits on what a program may ask for. */
-enum { NANO_MAX_TENSORS = 1 << 14, NANO_MAX_NAME = 255, NANO_INPUT_LAST = NANO_INPUT_WEIGHTS };
+enum { NANO_MAX_TENSORS = 1 << 14, NANO_MAX_NAME = 255, NANO_MAX_FILES = 256, NANO_INPUT_LAST = NANO_INPUT_WEIGHTS };
 #define NANO_MAX_ELEMENTS ((int64_t)1 << 40)
 
 typedef enum nano_activation { NANO_ACT_NONE = 0, NANO_ACT_GELU = 1, NANO_ACT_SILU = 2 } nano_activation;
@@ -73,6 +73,7 @@ typedef struct nano_op_info {
     int32_t max_src;
     int32_t max_ints;
     int32_t max_floats;
+    uint32_t in_place; /* bit k: the output may lie where source k does, if both are rows of the same size */
     /* Fills t->type, shape and, for aliases, storage, root and root_offset from its sources and parameters. */
     nano_status (*shape)(const nano_graph *graph, nano_tensor *t, nano_error *err);
 } nano_op_info;

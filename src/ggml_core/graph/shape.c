@@ -237,8 +237,8 @@ nano_status nano_shape_mul(const nano_graph *graph, nano_tensor *t, nano_error *
 }
 
 static const nano_op_info ops[] = {
-#define NANO_OP(NAME, name, number, min_src, max_src, n_ints, n_floats) \
-    {NANO_OP_##NAME, #name, min_src, max_src, n_ints, n_floats, nano_shape_##name},
+#define NANO_OP(NAME, name, number, min_src, max_src, n_ints, n_floats, in_place) \
+    {NANO_OP_##NAME, #name, min_src, max_src, n_ints, n_floats, in_place, nano_shape_##name},
 #include "graph/ops.inc"
 #undef NANO_OP
 };

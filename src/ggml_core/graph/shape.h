@@ -10,7 +10,7 @@
 /* Fills t->type, shape and, for aliases, storage, root and root_offset from its sources and parameters. */
 typedef nano_status nano_shape_fn(const nano_graph *graph, nano_tensor *t, nano_error *err);
 
-#define NANO_OP(NAME, name, number, min_src, max_src, n_ints, n_floats) nano_shape_fn nano_shape_##name;
+#define NANO_OP(NAME, name, number, min_src, max_src, n_ints, n_floats, in_place) nano_shape_fn nano_shape_##name;
 #include "graph/ops.inc"
 #undef NANO_OP
 
