@@ -329,6 +329,21 @@ NANO_API nano_status nano_program_version(const void *data, size_t size, uint64_
 NANO_API nano_status nano_graph_adapt(const nano_graph *graph, const nano_gguf *adapter, int32_t file, float scale,
                                       nano_graph **out, nano_error *err);
 
+/* Adds a loss: the cross entropy of the graph's output, logits (W, n), against NANO_INPUT_TARGETS, each row's times
+ * NANO_INPUT_WEIGHTS, summed: *loss, f32 (1). The output stays what it was. */
+NANO_API nano_status nano_graph_loss(nano_graph *graph, int32_t *loss, nano_error *err);
+/* The tensor that is weight `name` of a file (0: the model's); -1 when the graph does not read it. */
+NANO_API int32_t nano_graph_find_weight(const nano_graph *graph, int32_t file, const char *name);
+/* Makes the weights params[0 .. n_params - 1] parameters and appends the gradient of `loss`, f32 (1), for each of them;
+ * the loss becomes the graph's output. A step of nano_session_gradient adds the gradients to what a session keeps for
+ * each parameter. Only what leads from a parameter to the loss is differentiated: other weights may be of any type.
+ * recompute: of each layer (the ops over weights of one "blk.N." and what is between them) only what other layers read
+ * is kept for the gradients; the rest is computed again when they need it: the same bits, less memory, more time.
+ * NANO_ERR_ARGUMENT for a parameter that the loss does not depend on, by name; NANO_ERR_UNSUPPORTED where an op on the
+ * way has no derivative. On any error the graph is as it was. */
+NANO_API nano_status nano_graph_backward(nano_graph *graph, int32_t loss, int32_t n_params, const int32_t *params,
+                                         bool recompute, nano_error *err);
+
 /* ------------------------------------------------------------ model, plan */
 
 /* A file and a program bound together. Borrows `gguf`, which must outlive it; shareable between threads. A program
