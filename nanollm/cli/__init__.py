@@ -9,7 +9,7 @@ from importlib import import_module
 from .. import _core
 from .common import EXIT_OK, ArgumentParser, UsageError, run
 
-# Name: what --help says of it. The module of that name holds main(argv) -> exit code.
+# Name: what --help says of it. The module of that name (with _ for -) holds main(argv) -> exit code.
 _COMMANDS = {
     "adb": "models on a phone or a watch: push them, run them there",
     "bench": "measure the speed of prompts and of decoding",
@@ -21,6 +21,7 @@ _COMMANDS = {
     "info": "explain a GGUF file: metadata, types, tokenizer, memory to run",
     "perplexity": "tell how well a model predicts a text, by itself or beside another",
     "quantize": "write a GGUF file with smaller types; nanollm-quantize is the same",
+    "train-tokenizer": "learn a vocabulary from text files, for a model from scratch",
 }
 
 
@@ -28,13 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `nanollm`; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in _COMMANDS:
-        command = import_module(f".{words[0]}", __package__)
+        command = import_module(f".{words[0].replace('-', '_')}", __package__)
         return run(f"nanollm {words[0]}", lambda: int(command.main(words[1:])))
     return run("nanollm", lambda: _overview(words))
 
 
 def _overview(words: Sequence[str]) -> int:
-    lines = [f"  {name:<12}{text}" for name, text in _COMMANDS.items()]
+    lines = [f"  {name:<17}{text}" for name, text in _COMMANDS.items()]
     parser = ArgumentParser(
         "nanollm",
         "Runs, quantises and fine-tunes small language models on small devices.",

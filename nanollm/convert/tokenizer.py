@@ -11,7 +11,7 @@ from nanollm.convert.vocabulary import Kind, Special, Vocabulary
 from nanollm.errors import FileError, FormatError, UnsupportedError
 from nanollm.models import Record
 
-__all__ = ["from_vocab_and_merges", "read"]
+__all__ = ["PRE_TOKENIZERS", "from_vocab_and_merges", "read"]
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -28,6 +28,8 @@ _PRE_TOKENIZERS: dict[tuple[str, ...], str] = {
     (f"Split {_CONTRACTIONS}\\p{{N}}{_REST}", "ByteLevel"): "qwen2",
     ("Digits", "ByteLevel regex"): "smollm",
 }
+PRE_TOKENIZERS: dict[str, tuple[str, ...]] = {name: steps for steps, name in reversed(_PRE_TOKENIZERS.items())}
+"""GGUF's name -> the shortest form in tokenizer.json."""
 
 
 def read(folder: Path, model_type: str, notes: list[str]) -> Vocabulary:
