@@ -30,8 +30,8 @@ typedef enum nano_region {
     NANO_REGION_CACHE,
     NANO_REGION_ARENA,
     NANO_REGION_OUTPUT,
-    NANO_REGION_PARAM, /* weights that are trained: f32, in the session */
-    NANO_REGION_GRAD,  /* their gradients */
+    NANO_REGION_PARAM,     /* weights that are trained: f32, in the session */
+    NANO_REGION_GRAD,      /* their gradients */
     NANO_REGION_IMPORTANCE /* f64: how many rows, then a sum of squares for each column */
 } nano_region;
 
