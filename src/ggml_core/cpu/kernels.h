@@ -79,6 +79,30 @@ typedef struct nano_weigh_args {
 
 typedef void nano_weigh_fn(const nano_weigh_args *args);
 
+/* A product of matrices whose factors were packed: c[i][j] = sum over k < n_k of a[i][k] * b[k][j], for i < n_rows,
+ * j < n_cols; with `add`, that sum is added to what was there. The sum of one output is a chain of multiply-adds in the
+ * order of k, whatever the tile. a: panels of NANO_PANEL_ROWS rows, one after the other, n_k times the rows' elements k in
+ * each; b: panels of NANO_PANEL_COLUMNS columns likewise. Whole panels may be read; what lies in them beyond the last row
+ * or column changes nothing. c: rows c_stride elements apart. */
+enum { NANO_PANEL_ROWS = 12, NANO_PANEL_COLUMNS = 16 };
+
+typedef struct nano_multiply_args {
+    int64_t n_k;
+    const float *a;
+    int64_t n_rows;
+    const float *b;
+    int64_t n_cols;
+    float *c;
+    int64_t c_stride;
+    bool add;
+} nano_multiply_args;
+
+typedef void nano_multiply_fn(const nano_multiply_args *args);
+
+/* y[j][i] = x[i][j] for i < n_rows, j < n_cols; rows x_stride and y_stride elements apart. */
+typedef void nano_transpose_fn(const float *x, int64_t x_stride, int64_t n_rows, int64_t n_cols, float *y,
+                               int64_t y_stride);
+
 /* linear over many columns on a matrix unit: weights and activations rounded to bfloat16 (nearest even), sums in f32.
  * An output's order of addition is its own, not that of the type's other kernel; it depends on n alone.
  * args->x: groups of NANO_WIDE_GROUP columns on a cache line, nano_wide_group_bytes(n) each, the last filled up with

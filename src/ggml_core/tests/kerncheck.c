@@ -745,6 +745,8 @@ static void check_nano_exp_sum_fn(nano_exp_sum_fn *fn, nano_exp_sum_fn *ref) {
     }
 }
 
+#include "tests/kerncheck_multiply.h"
+
 #include "tests/kerncheck_bench.h"
 
 /* -------------------------------------------------------------------- main */

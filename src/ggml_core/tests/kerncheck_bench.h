@@ -147,6 +147,29 @@ BENCH(weigh_f16, weigh_case(k->weigh_f16, NANO_TYPE_F16))
 BENCH(weigh_q8_0, weigh_case(k->weigh_q8_0, NANO_TYPE_Q8_0))
 BENCH(weigh_q4_0, weigh_case(k->weigh_q4_0, NANO_TYPE_Q4_0))
 
+BENCH(transpose_f32, k->transpose_f32(bench_a, BENCH_N / NANO_PANEL_COLUMNS, NANO_PANEL_COLUMNS,
+                                      BENCH_N / NANO_PANEL_COLUMNS, bench_y, NANO_PANEL_COLUMNS))
+
+/* A block of a training step's products: all in the second-level cache. */
+enum { BENCH_ROWS = 192, BENCH_COLUMNS = 128, BENCH_K = 192 };
+static float bench_rows[BENCH_ROWS * BENCH_K], bench_columns[BENCH_COLUMNS * BENCH_K];
+static float bench_product[BENCH_ROWS * BENCH_COLUMNS];
+
+static void multiply_block(const nano_kernels *k, const void *what) {
+    const nano_multiply_args args = {BENCH_K,       bench_rows,    BENCH_ROWS,    bench_columns,
+                                     BENCH_COLUMNS, bench_product, BENCH_COLUMNS, false};
+    (void)what;
+    k->multiply_f32(&args);
+}
+
+static void bench_multiply(const nano_kernels *k) {
+    fill_activations(bench_rows, BENCH_ROWS * BENCH_K, false);
+    fill_activations(bench_columns, BENCH_COLUMNS * BENCH_K, false);
+    const double s = seconds(multiply_block, k, NULL);
+    printf("%-8s %-12s %7.2f GMAC/s\n", state.level, "multiply_f32",
+           (double)BENCH_ROWS * BENCH_COLUMNS * BENCH_K / s * 1e-9);
+}
+
 static void bench(const nano_kernels *k, const char *filter) {
     static const struct {
         const char *name;
@@ -172,6 +195,7 @@ static void bench(const nano_kernels *k, const char *filter) {
         {"weigh_f16", bench_weigh_f16},
         {"weigh_q8_0", bench_weigh_q8_0},
         {"weigh_q4_0", bench_weigh_q4_0},
+        {"transpose_f32", bench_transpose_f32},
     };
 #define NANO_KERNEL(name, fn)                                                 \
     if (strncmp(#name, "linear_", 7) == 0 && strstr(#name, filter) != NULL) { \
@@ -179,6 +203,9 @@ static void bench(const nano_kernels *k, const char *filter) {
     }
 #include "cpu/kernels.inc"
 #undef NANO_KERNEL
+    if (strstr("multiply_f32", filter) != NULL) {
+        bench_multiply(k);
+    }
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         if (strstr(cases[i].name, filter) != NULL) {
             fill_activations(bench_a, BENCH_N, false);

@@ -37,4 +37,6 @@ void nano_kernels_init_neon(nano_kernels *k) {
     k->weigh_f16 = nano_weigh_f16_neon;
     k->weigh_q8_0 = nano_weigh_q8_0_neon;
     k->weigh_q4_0 = nano_weigh_q4_0_neon;
+    k->multiply_f32 = nano_multiply_f32_neon;
+    k->transpose_f32 = nano_transpose_f32_neon;
 }
