@@ -17,8 +17,13 @@ static const char *shape_text(const int64_t *ne, char *text, size_t size) {
 
 static nano_status bind_weight(nano_model *model, int32_t i, nano_error *err) {
     const nano_tensor *want = &model->graph->tensors[i];
-    const char *path = nano_gguf_path(model->gguf);
-    const nano_gguf_tensor *have = nano_gguf_find_tensor(model->gguf, want->name);
+    if (want->index >= model->n_files) {
+        return nano_fail(err, NANO_ERR_ARGUMENT, "%s: the program reads %s of file %d, there are %d",
+                         nano_gguf_path(model->gguf), want->name, (int)want->index, (int)model->n_files);
+    }
+    const nano_gguf *file = model->files[want->index];
+    const char *path = nano_gguf_path(file);
+    const nano_gguf_tensor *have = nano_gguf_find_tensor(file, want->name);
     if (have == NULL) {
         return nano_fail(err, NANO_ERR_NOT_FOUND, "%s: tensor %s is missing", path, want->name);
     }
@@ -71,23 +76,55 @@ static nano_status blame(const nano_gguf *gguf, const void *program, const nano_
                      own != NULL && own->data == program ? "nanollm.program: " : "", why->message);
 }
 
-nano_status nano_model_create(const nano_gguf *gguf, const void *program, size_t size, nano_model **out,
-                              nano_error *err) {
+nano_status nano_model_check_architecture(const nano_gguf *model, const nano_gguf *adapter, nano_error *err) {
+    static const char key[] = "general.architecture";
+    nano_str expected, found;
+    if (nano_gguf_get_str(model, key, &expected, NULL) != NANO_OK ||
+        nano_gguf_get_str(adapter, key, &found, NULL) != NANO_OK ||
+        (found.size == expected.size && memcmp(found.data, expected.data, found.size) == 0)) {
+        return NANO_OK;
+    }
+    return nano_fail(err, NANO_ERR_ARGUMENT, "%s: %s: found '%.*s', expected '%.*s' as in %s", nano_gguf_path(adapter),
+                     key, (int)(found.size < 64 ? found.size : 64), found.data,
+                     (int)(expected.size < 64 ? expected.size : 64), expected.data, nano_gguf_path(model));
+}
+
+static nano_status take_files(nano_model *model, const nano_gguf *const *files, int32_t n_files, nano_error *err) {
+    model->files = calloc((size_t)n_files, sizeof *model->files);
+    if (model->files == NULL) {
+        return nano_fail(err, NANO_ERR_MEMORY, "model: out of memory");
+    }
+    for (int32_t i = 0; i < n_files; i++) {
+        model->files[i] = files[i];
+        NANO_TRY(nano_model_check_architecture(files[0], files[i], err));
+    }
+    model->gguf = files[0];
+    model->n_files = n_files;
+    return NANO_OK;
+}
+
+static nano_status load_program(nano_model *model, const void *program, size_t size, nano_error *err) {
+    nano_error why = {NANO_OK, ""};
+    model->program_hash = nano_hash(NANO_HASH_START, program, size);
+    if (nano_graph_load(program, size, &model->graph, &why) != NANO_OK) {
+        return blame(model->gguf, program, &why, err);
+    }
+    model->weights = calloc((size_t)model->graph->n_tensors, sizeof *model->weights);
+    return model->weights != NULL ? NANO_OK : nano_fail(err, NANO_ERR_MEMORY, "model: out of memory");
+}
+
+nano_status nano_model_create_with(const nano_gguf *const *files, int32_t n_files, const void *program, size_t size,
+                                   nano_model **out, nano_error *err) {
+    if (n_files < 1 || n_files > NANO_MAX_FILES) {
+        return nano_fail(err, NANO_ERR_ARGUMENT, "model: %d files, expected 1 to %d", (int)n_files, NANO_MAX_FILES);
+    }
     nano_model *model = calloc(1, sizeof *model);
     if (model == NULL) {
         return nano_fail(err, NANO_ERR_MEMORY, "model: out of memory");
     }
-    model->gguf = gguf;
-    model->program_hash = nano_hash(NANO_HASH_START, program, size);
-    nano_error why = {NANO_OK, ""};
-    nano_status status = nano_graph_load(program, size, &model->graph, &why);
-    if (status != NANO_OK) {
-        (void)blame(gguf, program, &why, err);
-    } else {
-        model->weights = calloc((size_t)model->graph->n_tensors, sizeof *model->weights);
-        if (model->weights == NULL) {
-            status = nano_fail(err, NANO_ERR_MEMORY, "model: out of memory");
-        }
+    nano_status status = take_files(model, files, n_files, err);
+    if (status == NANO_OK) {
+        status = load_program(model, program, size, err);
     }
     for (int32_t i = 0; status == NANO_OK && i < model->graph->n_tensors; i++) {
         if (model->graph->tensors[i].storage == NANO_STORE_WEIGHT) {
@@ -104,9 +141,15 @@ nano_status nano_model_create(const nano_gguf *gguf, const void *program, size_t
     return NANO_OK;
 }
 
+nano_status nano_model_create(const nano_gguf *gguf, const void *program, size_t size, nano_model **out,
+                              nano_error *err) {
+    return nano_model_create_with(&gguf, 1, program, size, out, err);
+}
+
 void nano_model_free(nano_model *model) {
     if (model != NULL) {
         nano_graph_free(model->graph);
+        free(model->files);
         free(model->weights);
         free(model);
     }
@@ -115,8 +158,11 @@ void nano_model_free(nano_model *model) {
 int64_t nano_model_n_vocab(const nano_model *model) { return model->n_vocab; }
 
 uint64_t nano_model_fingerprint(const nano_model *model) {
-    uint64_t size = nano_gguf_file_size(model->gguf);
-    uint64_t h = nano_hash(model->program_hash, &size, sizeof size);
+    uint64_t h = model->program_hash;
+    for (int32_t i = 0; i < model->n_files; i++) {
+        const uint64_t size = nano_gguf_file_size(model->files[i]);
+        h = nano_hash(h, &size, sizeof size);
+    }
     for (int32_t i = 0; i < model->graph->n_tensors; i++) {
         const nano_gguf_tensor *t = model->weights[i];
         if (t == NULL) {
@@ -126,8 +172,10 @@ uint64_t nano_model_fingerprint(const nano_model *model) {
         h = nano_hash(h, &t->type, sizeof t->type);
         h = nano_hash(h, t->ne, sizeof t->ne);
         h = nano_hash(h, &t->offset, sizeof t->offset);
-        /* Tunings of one model differ in nothing else. Few bytes: they may have to come from the disk. */
-        size_t sample = t->n_bytes < FINGERPRINT_SAMPLE ? t->n_bytes : FINGERPRINT_SAMPLE;
+        /* Tunings of one model differ in nothing else. Few bytes: they may have to come from the disk. All of an
+         * adapter's: stages of one training may differ in few. */
+        bool is_all = model->graph->tensors[i].index != 0 || t->n_bytes < FINGERPRINT_SAMPLE;
+        size_t sample = is_all ? t->n_bytes : FINGERPRINT_SAMPLE;
         h = nano_hash(h, (const uint8_t *)t->data + (t->n_bytes - sample) / 2, sample);
     }
     return h;

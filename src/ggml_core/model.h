@@ -1,11 +1,13 @@
-/* A file and its program, bound: every weight found, its shape and type checked. */
+/* Files and a program, bound: every weight found, its shape and type checked. */
 #ifndef NANO_MODEL_H
 #define NANO_MODEL_H
 
 #include "graph/graph.h"
 
 struct nano_model {
-    const nano_gguf *gguf;
+    const nano_gguf *gguf;   /* files[0]: the model's */
+    const nano_gguf **files; /* the model's and those of its adapters, as the graph numbers them */
+    int32_t n_files;
     nano_graph *graph;
     const nano_gguf_tensor **weights; /* by graph tensor; NULL for what is not a weight */
     uint64_t weight_bytes;
@@ -16,7 +18,10 @@ struct nano_model {
 };
 
 /* Tells this model from another: its program, the names, types, shapes and places of its weights, samples of their
- * values, the file's size. */
+ * values, the sizes of its files; of adapters all values. */
 uint64_t nano_model_fingerprint(const nano_model *model);
+
+/* A model's own architecture is the one that its adapters were made for, where both say so. */
+nano_status nano_model_check_architecture(const nano_gguf *model, const nano_gguf *adapter, nano_error *err);
 
 #endif

@@ -90,9 +90,13 @@ static bool same_shape(const nano_tensor *t, int32_t n_dims, const int64_t *ne) 
     return t->n_dims == n_dims && memcmp(t->ne, ne, (size_t)n_dims * sizeof *ne) == 0;
 }
 
-nano_status nano_graph_weight(nano_graph *graph, const char *name, int32_t n_dims, const int64_t *ne, int32_t *out,
-                              nano_error *err) {
+nano_status nano_graph_weight_of(nano_graph *graph, int32_t file, const char *name, int32_t n_dims, const int64_t *ne,
+                                 int32_t *out, nano_error *err) {
     size_t length = strlen(name);
+    if (file < 0 || file >= NANO_MAX_FILES) {
+        return nano_fail(err, NANO_ERR_ARGUMENT, "graph: weight %s is of file %d, expected 0 to %d", name, (int)file,
+                         NANO_MAX_FILES - 1);
+    }
     if (length == 0 || length > NANO_MAX_NAME) {
         return nano_fail(err, NANO_ERR_ARGUMENT, "graph: a weight's name has %zu bytes, expected 1 to %d", length,
                          (int)NANO_MAX_NAME);
@@ -100,7 +104,7 @@ nano_status nano_graph_weight(nano_graph *graph, const char *name, int32_t n_dim
     NANO_TRY(check_dims(name, n_dims, ne, err));
     for (int32_t i = 0; i < graph->n_tensors; i++) {
         const nano_tensor *t = &graph->tensors[i];
-        if (t->storage == NANO_STORE_WEIGHT && strcmp(t->name, name) == 0) {
+        if (t->storage == NANO_STORE_WEIGHT && t->index == file && strcmp(t->name, name) == 0) {
             if (!same_shape(t, n_dims, ne)) {
                 return nano_fail(err, NANO_ERR_SHAPE, "weight %s: asked for twice with different shapes", name);
             }
@@ -109,6 +113,7 @@ nano_status nano_graph_weight(nano_graph *graph, const char *name, int32_t n_dim
         }
     }
     nano_tensor t = leaf(graph, NANO_STORE_WEIGHT, -1);
+    t.index = file;
     t.n_dims = n_dims;
     memcpy(t.ne, ne, (size_t)n_dims * sizeof *ne);
     t.name = malloc(length + 1);
@@ -121,6 +126,11 @@ nano_status nano_graph_weight(nano_graph *graph, const char *name, int32_t n_dim
         free(t.name);
     }
     return status;
+}
+
+nano_status nano_graph_weight(nano_graph *graph, const char *name, int32_t n_dims, const int64_t *ne, int32_t *out,
+                              nano_error *err) {
+    return nano_graph_weight_of(graph, 0, name, n_dims, ne, out, err);
 }
 
 nano_status nano_graph_input(nano_graph *graph, nano_input kind, int32_t *out, nano_error *err) {

@@ -8,6 +8,7 @@
  *     2 cache:  index, n_head_kv, head_dim
  *     3 op:     number, n_src, src..., n_ints, ints..., n_floats, floats...      (trailing zeros left out)
  *     4 gradient: weight
+ *     5 weight of another file than the model's: file, then as 0
  *   output
  *
  * Loading is building: every record goes through the functions that a model definition calls, so a program that
@@ -17,7 +18,15 @@
 
 #include <string.h>
 
-enum { RECORD_WEIGHT = 0, RECORD_INPUT = 1, RECORD_CACHE = 2, RECORD_OP = 3, RECORD_GRADIENT = 4, RECORD_LAST = 4 };
+enum {
+    RECORD_WEIGHT = 0,
+    RECORD_INPUT = 1,
+    RECORD_CACHE = 2,
+    RECORD_OP = 3,
+    RECORD_GRADIENT = 4,
+    RECORD_WEIGHT_OF = 5,
+    RECORD_LAST = RECORD_WEIGHT_OF
+};
 
 static const char magic[4] = {'N', 'N', 'P', 'G'};
 
@@ -76,7 +85,10 @@ static void put_op(sink *s, const nano_tensor *t) {
 static void put_record(sink *s, const nano_tensor *t) {
     switch (t->op == NANO_OP_NONE ? t->storage : NANO_STORE_TEMP) {
         case NANO_STORE_WEIGHT:
-            put_uint(s, RECORD_WEIGHT);
+            put_uint(s, t->index == 0 ? RECORD_WEIGHT : RECORD_WEIGHT_OF);
+            if (t->index != 0) {
+                put_uint(s, (uint64_t)t->index);
+            }
             put_uint(s, strlen(t->name));
             put_bytes(s, t->name, strlen(t->name));
             put_uint(s, (uint64_t)t->n_dims);
@@ -173,7 +185,7 @@ static nano_status get_int(reader *r, int64_t *out) {
     return NANO_OK;
 }
 
-static nano_status load_weight(reader *r, nano_graph *graph, int32_t *out) {
+static nano_status load_weight(reader *r, nano_graph *graph, int32_t file, int32_t *out) {
     uint64_t length = 0, n_dims = 0;
     char name[NANO_MAX_NAME + 1];
     int64_t ne[4];
@@ -187,7 +199,7 @@ static nano_status load_weight(reader *r, nano_graph *graph, int32_t *out) {
     for (uint64_t i = 0; i < n_dims; i++) {
         NANO_TRY(get_int(r, &ne[i]));
     }
-    return nano_graph_weight(graph, name, (int32_t)n_dims, ne, out, r->err);
+    return nano_graph_weight_of(graph, file, name, (int32_t)n_dims, ne, out, r->err);
 }
 
 static nano_status load_op(reader *r, nano_graph *graph, int32_t *out) {
@@ -224,7 +236,7 @@ static nano_status load_record(reader *r, nano_graph *graph, int32_t *out) {
     int64_t n_head_kv = 0, head_dim = 0;
     NANO_TRY(get_uint(r, RECORD_LAST, &kind));
     switch (kind) {
-        case RECORD_WEIGHT: return load_weight(r, graph, out);
+        case RECORD_WEIGHT: return load_weight(r, graph, 0, out);
         case RECORD_INPUT:
             NANO_TRY(get_uint(r, NANO_INPUT_LAST, &index));
             return nano_graph_input(graph, (nano_input)index, out, r->err);
@@ -236,6 +248,10 @@ static nano_status load_record(reader *r, nano_graph *graph, int32_t *out) {
         case RECORD_GRADIENT:
             NANO_TRY(get_uint(r, INT32_MAX, &index));
             return nano_graph_gradient(graph, (int32_t)index, out, r->err);
+        case RECORD_WEIGHT_OF:
+            NANO_TRY(get_uint(r, NANO_MAX_FILES - 1, &index));
+            return index == 0 ? damaged(r, "has a weight of no other file")
+                              : load_weight(r, graph, (int32_t)index, out);
         default: return load_op(r, graph, out);
     }
 }

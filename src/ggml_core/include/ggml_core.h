@@ -317,17 +317,20 @@ NANO_API nano_status nano_graph_load(const void *data, size_t size, nano_graph *
 enum { NANO_PROGRAM_VERSION = 1 };
 NANO_API nano_status nano_program_version(const void *data, size_t size, uint64_t *version, nano_error *err);
 
-/* A new graph with a LoRA adapter in it: a linear whose weight W (n_out, n_in), of file 0, has the tensors W.lora_a
- * (r, n_in) and W.lora_b (n_out, r) in `adapter` becomes linear + scale * alpha / r * (x A^T) B^T, where alpha is the
- * file's adapter.lora.alpha; its fused activation comes after that, as an op of its own. `file` (1 and on) is the
- * adapter's number in nano_model_create_with. An adapted graph may be adapted again with another file. The pair of a
- * table that rows reads must have rows of the table's own; it is added in the same way.
- * NANO_ERR_UNSUPPORTED for a file that is no LoRA adapter, NANO_ERR_NOT_FOUND for a matrix that the graph has no use
- * for, NANO_ERR_SHAPE for one that does not go with its weight.
- * `adapter` NULL: the same graph with every linear's fused activation as an op of its own (file and scale unused).
- * (LoRA: Hu et al., 2021, arXiv:2106.09685.) */
+/* A new graph with a LoRA adapter in it (Hu et al., 2021, arXiv:2106.09685): a linear whose weight W (n_out, n_in), of
+ * file 0, has the tensors W.lora_a (r, n_in) and W.lora_b (n_out, r) in `adapter` becomes
+ * linear + scale * alpha / r * (x A^T) B^T, where alpha is the file's adapter.lora.alpha (0 stands for r); its fused
+ * activation comes after that, as an op of its own. To rows of a table W (n_rows, n) with W.lora_a (n_rows, r) and
+ * W.lora_b (n, r) the same is added; a linear that reads the table, too, stays as it is. `file` (1 and on) is the
+ * adapter's number in nano_model_create_with. An adapted graph may be adapted again, with another file. A scale of 0
+ * changes no bit. NANO_ERR_UNSUPPORTED for a file that is no LoRA adapter, NANO_ERR_NOT_FOUND for a tensor that the
+ * graph has no use for, NANO_ERR_SHAPE for one that does not go with its weight.
+ * `adapter` NULL: the same graph with every linear's fused activation as an op of its own (file and scale unused). */
 NANO_API nano_status nano_graph_adapt(const nano_graph *graph, const nano_gguf *adapter, int32_t file, float scale,
                                       nano_graph **out, nano_error *err);
+/* Whether a file is a LoRA adapter, and one of the architecture of `model`, which may be NULL: to be asked first, so
+ * that a message says what is wrong with the file and not with its first matrix. */
+NANO_API nano_status nano_adapter_check(const nano_gguf *adapter, const nano_gguf *model, nano_error *err);
 
 /* Adds a loss: the cross entropy of the graph's output, logits (W, n), against NANO_INPUT_TARGETS, each row's times
  * NANO_INPUT_WEIGHTS, summed: *loss, f32 (1). The output stays what it was. */
