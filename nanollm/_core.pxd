@@ -160,6 +160,8 @@ cdef extern from "ggml_core.h" nogil:
         NANO_INPUT_TOKENS
         NANO_INPUT_POSITIONS
         NANO_INPUT_WANTED
+        NANO_INPUT_TARGETS
+        NANO_INPUT_WEIGHTS
 
     nano_status nano_graph_create(nano_graph **out, nano_error *err)
     void nano_graph_free(nano_graph *graph)
@@ -176,6 +178,10 @@ cdef extern from "ggml_core.h" nogil:
     nano_status nano_graph_shape(
         const nano_graph *graph, int32_t tensor, int32_t *n_dims, int64_t *ne, nano_error *err)
     nano_status nano_graph_save(const nano_graph *graph, void *buffer, size_t capacity, size_t *size, nano_error *err)
+    nano_status nano_graph_loss(nano_graph *graph, int32_t *loss, nano_error *err)
+    int32_t nano_graph_find_weight(const nano_graph *graph, int32_t file, const char *name)
+    nano_status nano_graph_backward(
+        nano_graph *graph, int32_t loss, int32_t n_params, const int32_t *params, bint recompute, nano_error *err)
     nano_status nano_graph_load(const void *data, size_t size, nano_graph **out, nano_error *err)
     enum:
         NANO_PROGRAM_VERSION

@@ -141,6 +141,20 @@ class Graph:
         self, name: str, src: Sequence[int | None], ints: Sequence[int] = (), floats: Sequence[float] = ()
     ) -> int: ...
     def set_output(self, tensor: int) -> None: ...
+    def loss(self) -> int:
+        """Adds the cross entropy of the output against the inputs "targets" and "weights"; the output stays."""
+
+    def find_weight(self, name: str, file: int = 0) -> int | None:
+        """The tensor that is a weight of a file (0: the model's); None when the graph does not read it."""
+
+    def backward(self, loss: int, params: Sequence[int], recompute: bool = False) -> None:
+        """Makes weights parameters and appends their gradients; the loss becomes the output.
+
+        `recompute`: of each layer ("blk.N." in the weights' names) only what other layers read is kept for the
+        gradients. Fails without a change to the graph: ArgumentError for a parameter that the loss does not depend on,
+        UnsupportedError where an op on the way has no derivative.
+        """
+
     @property
     def n_tensors(self) -> int: ...
     def shape(self, tensor: int) -> tuple[int, ...]: ...

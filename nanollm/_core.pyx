@@ -29,7 +29,10 @@ cdef tuple _KINDS = (
     "float64",
 )
 cdef str _FORMATS = "BbHhIifB??Qqd"  # of memoryview; strings and arrays have none
-cdef dict _INPUTS = {"tokens": NANO_INPUT_TOKENS, "positions": NANO_INPUT_POSITIONS, "wanted": NANO_INPUT_WANTED}
+cdef dict _INPUTS = {
+    "tokens": NANO_INPUT_TOKENS, "positions": NANO_INPUT_POSITIONS, "wanted": NANO_INPUT_WANTED,
+    "targets": NANO_INPUT_TARGETS, "weights": NANO_INPUT_WEIGHTS,
+}
 
 include "_core_crossing.pxi"
 include "_core_types.pxi"

@@ -83,6 +83,29 @@ cdef class Graph:
         cdef nano_error err
         _check(nano_graph_set_output(self.p, tensor, &err), &err)
 
+    def loss(self):
+        cdef nano_error err
+        cdef int32_t out = -1
+        _check(nano_graph_loss(self.p, &out, &err), &err)
+        return out
+
+    def find_weight(self, name, file=0):
+        cdef bytes encoded = _name(name)
+        cdef int32_t out = nano_graph_find_weight(self.p, file, encoded)
+        return None if out < 0 else out
+
+    def backward(self, loss, params, recompute=False):
+        cdef nano_error err
+        cdef nano_status status
+        cdef int32_t c_loss = loss
+        cdef bint c_recompute = recompute
+        numbers = array("i", params)
+        cdef _Input a = _Input(numbers)
+        cdef int32_t n = len(numbers)
+        with nogil:
+            status = nano_graph_backward(self.p, c_loss, n, <const int32_t *>a.view.buf, c_recompute, &err)
+        _check(status, &err)
+
     @property
     def n_tensors(self):
         return nano_graph_n_tensors(self.p)

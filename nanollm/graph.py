@@ -8,7 +8,7 @@ checks its sources as it is added, so a definition that does not fit its file fa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -245,10 +245,47 @@ class Graph(Scope):
         """``factor * x``."""
         return self.op("scale", [x], floats=[factor])
 
+    # -- losses, gradients
+
+    def cross_entropy(self, logits: Tensor) -> Tensor:
+        """The loss of ``logits`` (W, n) against a step's targets: (1), the sum over the wanted rows i of
+        ``weights[i] * -log(softmax(logits[i])[targets[i]])``. Targets and weights come with each step."""
+        return self.op("cross_entropy", [logits, self._input("targets"), self._input("weights")])
+
+    def sum(self, x: Tensor, factor: float = 1.0) -> Tensor:
+        """``factor`` times the sum of all elements of ``x``: (1), as a loss is."""
+        return self.op("sum", [x], floats=[factor])
+
+    def backward(self, loss: Tensor, params: Iterable[Tensor | Weight | str], *, recompute: bool = False) -> None:
+        """Differentiates ``loss`` (1), a result of ``cross_entropy`` or ``sum``, by ``params``: its weights as tensors,
+        with their biases, or by their full names. Adds the gradients to the graph; then ``save(loss)`` is a program
+        whose sessions have parameters (`Session.params`) and run forward and backward (`Session.gradient`).
+
+        Everything else is frozen: weights of any type, a matrix of data that ``rows`` reads among them. With
+        ``recompute`` what a layer (``blk.N.`` in its weights' names) computes is not kept for the gradients but
+        computed again, but for what other layers read: the same bits in less memory and more time.
+
+            g = Graph({"data": (150, 4), "a.weight": (8, 4), "a.bias": (8,), "b.weight": (3, 8)})
+            a, b = g.w("a"), g.w("b")
+            h = g.linear(g.rows("data", g.tokens), a, act="gelu")
+            loss = g.cross_entropy(g.linear(g.wanted(h), b))
+            g.backward(loss, [a, b])
+            program = g.save(loss)
+
+        A step's "tokens" are then numbers of rows of ``data``, its targets their classes. Raises ArgumentError for a
+        parameter that the loss does not depend on and UnsupportedError where an op has no derivative.
+        """
+        self._core.backward(loss.index, [i for p in params for i in self._indices(p)], recompute)
+
+    def _indices(self, param: Tensor | Weight | str) -> list[int]:
+        if isinstance(param, Weight):
+            return [t.index for t in (param.weight, param.bias) if t is not None]
+        return [(self.weight(param) if isinstance(param, str) else param).index]
+
     # -- the result
 
     def save(self, output: Tensor) -> bytes:
-        """The program: the graph serialised, with ``output`` (W, n_vocab) as its logits."""
+        """The program: the graph serialised, with ``output`` as its result: logits (W, n_vocab), or a loss (1)."""
         self._core.set_output(output.index)
         return self._core.save()
 
