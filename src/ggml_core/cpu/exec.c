@@ -18,12 +18,16 @@ static const op_row table[] = {
 static const op_row quantize_row = {nano_units_quantize, nano_forward_quantize};
 static const op_row importance_row = {nano_units_importance, nano_forward_importance};
 static const op_row gated_row = {nano_units_gated, nano_forward_gated};
+static const op_row row_losses_row = {nano_units_row_losses, nano_forward_row_losses};
+static const op_row row_sums_row = {nano_units_row_sums, nano_forward_row_sums};
 
 static const op_row *row_of(const nano_node *node) {
     switch (node->op) {
         case NANO_OP_QUANTIZE: return &quantize_row;
         case NANO_OP_IMPORTANCE: return &importance_row;
         case NANO_OP_GATED: return &gated_row;
+        case NANO_OP_ROW_LOSSES: return &row_losses_row;
+        case NANO_OP_ROW_SUMS: return &row_sums_row;
         default: return &table[node->op];
     }
 }
@@ -31,6 +35,9 @@ static const op_row *row_of(const nano_node *node) {
 uint64_t nano_node_scratch(const nano_node *node, int64_t rows, bool wide) {
     switch (node->op) {
         case NANO_OP_ATTENTION: return nano_attention_scratch(node);
+        case NANO_OP_ROPE: return nano_rope_scratch(node);
+        case NANO_OP_NORM_GRAD_W:
+        case NANO_OP_RMS_NORM_GRAD_W: return nano_norm_grad_w_scratch(node);
         case NANO_OP_QUANTIZE: return nano_quantize_scratch(node, wide);
         case NANO_OP_GATED: return nano_gated_scratch(rows);
         default: return 0;

@@ -55,6 +55,10 @@ nano_units_fn nano_units_importance;
 nano_forward_fn nano_forward_importance;
 nano_units_fn nano_units_gated;
 nano_forward_fn nano_forward_gated;
+nano_units_fn nano_units_row_losses;
+nano_forward_fn nano_forward_row_losses;
+nano_units_fn nano_units_row_sums;
+nano_forward_fn nano_forward_row_sums;
 
 /* One row of a NORM or RMS_NORM, whose sources and parameters are the node's. */
 void nano_norm_row(const nano_step *step, const nano_node *node, nano_op op, int64_t row, float *y);
@@ -62,6 +66,8 @@ void nano_norm_row(const nano_step *step, const nano_node *node, nano_op op, int
 /* Bytes of working space a thread needs for a node of at most `rows` rows out; wide: in a plan with wide kernels. */
 uint64_t nano_node_scratch(const nano_node *node, int64_t rows, bool wide);
 uint64_t nano_attention_scratch(const nano_node *node);
+uint64_t nano_rope_scratch(const nano_node *node);
+uint64_t nano_norm_grad_w_scratch(const nano_node *node);
 uint64_t nano_gated_scratch(int64_t rows);
 uint64_t nano_quantize_scratch(const nano_node *node, bool wide);
 

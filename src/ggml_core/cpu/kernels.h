@@ -49,11 +49,24 @@ typedef void nano_convert_fn(const void *x, void *y, int64_t n);
 typedef void nano_unary_fn(const float *a, float *y, int64_t n);
 /* y[i] = f(a[i], b[i]); y may be a or b. */
 typedef void nano_binary_fn(const float *a, const float *b, float *y, int64_t n);
+/* gelu_grad, silu_grad: y[i] = f'(a[i]) * b[i], with s the sigmoid and u = u(x) as above:
+ *   gelu' = s(u) + x s(u) (1 - s(u)) u', u' = NANO_GELU_LINEAR * (1 + 3 NANO_GELU_CUBIC x^2)
+ *   silu' = s(x) (1 + x (1 - s(x)))
+ * Beyond NANO_GELU_SATURATED gelu is 0 or x, in f32, and so gelu' 0 or 1. */
+#define NANO_GELU_SATURATED 16.0f
+
+/* swiglu's: da[i] = d[i] * silu'(a[i]) * b[i], db[i] = d[i] * silu(a[i]). No two of them overlap. */
+typedef void nano_gated_grad_fn(const float *a, const float *b, const float *d, float *da, float *db, int64_t n);
 /* y[i] = a[i] * s; y may be a. */
 typedef void nano_scale_fn(const float *a, float s, float *y, int64_t n);
 /* rms_norm: y = x / sqrt(mean(x^2) + eps) * w. norm: y = (x - mean) / sqrt(var + eps) * w + b. w and b may be
  * NULL (1 and 0); rms_norm ignores b; y may be x. */
 typedef void nano_norm_fn(const float *x, const float *w, const float *b, float eps, float *y, int64_t n);
+/* The gradient of x, from that of the result, d: with g = w d, f = 1 / sqrt(mean(x^2) + eps), means over n,
+ *   rms_norm_grad: y = f (g - x f^2 mean(g x))
+ *   norm_grad:     y = f (g - mean(g) - (x - mean(x)) f^2 mean(g (x - mean(x)))), f of the variance
+ * (norm: Ba, Kiros & Hinton 2016, arXiv:1607.06450). y may be x or d. */
+typedef void nano_norm_grad_fn(const float *x, const float *w, const float *d, float eps, float *y, int64_t n);
 /* Rotates n_rot leading elements of x by angles given as table[2*i] = cos, table[2*i+1] = sin (i < n_rot/2);
  * the rest up to n is copied. Pairs: (2i, 2i+1) in rope_pairs, (i, i + n_rot/2) in rope_halves. y may be x. */
 typedef void nano_rope_fn(const float *x, const float *table, float *y, int64_t n_rot, int64_t n);

@@ -12,7 +12,9 @@ typedef enum nano_op {
     /* The planner's own. */
     NANO_OP_QUANTIZE = 1000,   /* an activation, or the norm of one, turned into a linear's activation format */
     NANO_OP_IMPORTANCE = 1001, /* squares of a linear's input added up, by column */
-    NANO_OP_GATED = 1002       /* swiglu of two linears: (x; gate: weight; up: weight) */
+    NANO_OP_GATED = 1002,      /* swiglu of two linears: (x; gate: weight; up: weight) */
+    NANO_OP_ROW_LOSSES = 1003, /* what cross_entropy adds up, f64: a row's part each */
+    NANO_OP_ROW_SUMS = 1004    /* the same of sum */
 } nano_op;
 
 typedef enum nano_storage {

@@ -140,6 +140,9 @@ nano_status nano_shape_rope(const nano_graph *graph, nano_tensor *t, nano_error 
     if (t->params.ints[0] != NANO_ROPE_PAIRS && t->params.ints[0] != NANO_ROPE_HALVES) {
         return nano_refuse(err, "rope", "pair order 0 or 1");
     }
+    if (t->params.ints[1] != 0 && t->params.ints[1] != 1) {
+        return nano_refuse(err, "rope", "0 or 1 for turning back");
+    }
     nano_take_shape(t, x);
     return NANO_OK;
 }

@@ -43,6 +43,12 @@ static inline const nano_tensor *nano_cache_of(const nano_graph *graph, const na
     return root->storage == NANO_STORE_CACHE ? root : NULL;
 }
 
+/* The gradient that t is or adds to; NULL when it is none. */
+static inline const nano_tensor *nano_gradient_of(const nano_graph *graph, const nano_tensor *t) {
+    const nano_tensor *root = &graph->tensors[t->root];
+    return root->storage == NANO_STORE_GRAD ? root : NULL;
+}
+
 /* A weight that is one row of n elements. */
 static inline bool nano_is_vector(const nano_tensor *t, int64_t n) {
     return t != NULL && t->storage == NANO_STORE_WEIGHT && t->n_dims == 1 && t->ne[0] == n;
@@ -55,6 +61,13 @@ static inline bool nano_same_dims(const nano_tensor *a, const nano_tensor *b) {
 static inline void nano_take_shape(nano_tensor *t, const nano_tensor *from) {
     t->n_dims = from->n_dims;
     memcpy(t->ne, from->ne, sizeof t->ne);
+}
+
+/* t is the gradient `into` after something was added to it. */
+static inline void nano_alias_gradient(nano_tensor *t, const nano_tensor *into) {
+    t->storage = NANO_STORE_ALIAS;
+    t->root = into->root;
+    nano_take_shape(t, into);
 }
 
 #endif

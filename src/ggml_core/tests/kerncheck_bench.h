@@ -120,6 +120,11 @@ BENCH(mul, k->mul(bench_a, bench_b, bench_y, BENCH_N))
 BENCH(swiglu, k->swiglu(bench_a, bench_b, bench_y, BENCH_N))
 BENCH(gelu, k->gelu(bench_a, bench_y, BENCH_N))
 BENCH(silu, k->silu(bench_a, bench_y, BENCH_N))
+BENCH(gelu_grad, k->gelu_grad(bench_a, bench_b, bench_y, BENCH_N))
+BENCH(silu_grad, k->silu_grad(bench_a, bench_b, bench_y, BENCH_N))
+BENCH(swiglu_grad, k->swiglu_grad(bench_a, bench_b, bench_a, bench_y, bench_y + BENCH_N, BENCH_N))
+BENCH(norm_grad, k->norm_grad(bench_a, bench_b, bench_b, 1e-5f, bench_y, BENCH_N))
+BENCH(rms_norm_grad, k->rms_norm_grad(bench_a, bench_b, bench_b, 1e-5f, bench_y, BENCH_N))
 BENCH(scale, k->scale(bench_a, 0.5f, bench_y, BENCH_N))
 BENCH(norm, k->norm(bench_a, bench_b, bench_b, 1e-5f, bench_y, BENCH_N))
 BENCH(rms_norm, k->rms_norm(bench_a, bench_b, NULL, 1e-5f, bench_y, BENCH_N))
@@ -184,6 +189,11 @@ static void bench(const nano_kernels *k, const char *filter) {
         {"swiglu", bench_swiglu},
         {"gelu", bench_gelu},
         {"silu", bench_silu},
+        {"gelu_grad", bench_gelu_grad},
+        {"silu_grad", bench_silu_grad},
+        {"swiglu_grad", bench_swiglu_grad},
+        {"norm_grad", bench_norm_grad},
+        {"rms_norm_grad", bench_rms_norm_grad},
         {"scale", bench_scale},
         {"norm", bench_norm},
         {"rms_norm", bench_rms_norm},

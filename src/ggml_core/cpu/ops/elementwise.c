@@ -15,6 +15,12 @@ int64_t nano_units_swiglu(const nano_step *step, const nano_node *node) { return
 int64_t nano_units_add(const nano_step *step, const nano_node *node) { return rows(step, node); }
 int64_t nano_units_mul(const nano_step *step, const nano_node *node) { return rows(step, node); }
 
+int64_t nano_units_gelu_grad(const nano_step *step, const nano_node *node) { return rows(step, node); }
+int64_t nano_units_silu_grad(const nano_step *step, const nano_node *node) { return rows(step, node); }
+int64_t nano_units_swiglu_grad(const nano_step *step, const nano_node *node) { return rows(step, node); }
+int64_t nano_units_norm_grad_x(const nano_step *step, const nano_node *node) { return rows(step, node); }
+int64_t nano_units_rms_norm_grad_x(const nano_step *step, const nano_node *node) { return rows(step, node); }
+
 void nano_norm_row(const nano_step *step, const nano_node *node, nano_op op, int64_t row, float *y) {
     nano_norm_fn *norm = op == NANO_OP_NORM ? step->kernels->norm : step->kernels->rms_norm;
     const float *w = nano_vector(&node->src[1]), *b = nano_vector(&node->src[2]), *x = nano_row(&node->src[0], row);
@@ -86,4 +92,45 @@ void nano_forward_add(const nano_step *step, const nano_node *node, int64_t firs
 void nano_forward_mul(const nano_step *step, const nano_node *node, int64_t first, int64_t last, int thread) {
     (void)thread;
     forward_binary(step->kernels->mul, node, first, last);
+}
+
+/* --------------------------------------------------------------- gradients */
+
+void nano_forward_gelu_grad(const nano_step *step, const nano_node *node, int64_t first, int64_t last, int thread) {
+    (void)thread;
+    forward_binary(step->kernels->gelu_grad, node, first, last);
+}
+
+void nano_forward_silu_grad(const nano_step *step, const nano_node *node, int64_t first, int64_t last, int thread) {
+    (void)thread;
+    forward_binary(step->kernels->silu_grad, node, first, last);
+}
+
+void nano_forward_swiglu_grad(const nano_step *step, const nano_node *node, int64_t first, int64_t last, int thread) {
+    (void)thread;
+    const int64_t n = row_size(&node->src[0]);
+    for (int64_t i = first; i < last; i++) {
+        float *y = nano_out_row(node, i);
+        step->kernels->swiglu_grad(nano_row(&node->src[0], i), nano_row(&node->src[1], i), nano_row(&node->src[2], i),
+                                   y, y + n, n);
+    }
+}
+
+void nano_forward_norm_grad_x(const nano_step *step, const nano_node *node, int64_t first, int64_t last, int thread) {
+    (void)thread;
+    nano_norm_grad_fn *grad = node->op == NANO_OP_NORM_GRAD_X ? step->kernels->norm_grad : step->kernels->rms_norm_grad;
+    const float *w = nano_vector(&node->src[1]);
+    const int64_t n = node->out.ne[0];
+    for (int64_t i = first; i < last; i++) {
+        const float *x = nano_row(&node->src[0], i), *d = nano_row(&node->src[2], i);
+        float *y = nano_out_row(node, i);
+        for (int64_t g = 0; g < node->out.ne[1]; g++) {
+            grad(x + g * n, w, d + g * n, (float)node->params.floats[0], y + g * n, n);
+        }
+    }
+}
+
+void nano_forward_rms_norm_grad_x(const nano_step *step, const nano_node *node, int64_t first, int64_t last,
+                                  int thread) {
+    nano_forward_norm_grad_x(step, node, first, last, thread);
 }

@@ -62,15 +62,30 @@ void nano_forward_rope_table(const nano_step *step, const nano_node *node, int64
 
 int64_t nano_units_rope(const nano_step *step, const nano_node *node) { return nano_step_rows(step, &node->out); }
 
+uint64_t nano_rope_scratch(const nano_node *node) {
+    return node->params.ints[1] != 0 ? (uint64_t)node->src[1].ne[0] * sizeof(float) : 0;
+}
+
+/* The angles of the opposite sign: a turn's gradient is the turn back. */
+static const float *negated(const float *angles, int64_t n_rot, float *out) {
+    for (int64_t i = 0; i < n_rot; i += 2) {
+        out[i] = angles[i];
+        out[i + 1] = -angles[i + 1];
+    }
+    return out;
+}
+
 void nano_forward_rope(const nano_step *step, const nano_node *node, int64_t first, int64_t last, int thread) {
-    (void)thread;
-    const nano_operand *x = &node->src[0], *angles = &node->src[1];
+    const nano_operand *x = &node->src[0], *table = &node->src[1];
     nano_rope_fn *rope =
         node->params.ints[0] == NANO_ROPE_PAIRS ? step->kernels->rope_pairs : step->kernels->rope_halves;
-    int64_t n = x->ne[0];
+    float *scratch = (float *)(void *)(step->scratch + (size_t)thread * step->scratch_stride);
+    int64_t n = x->ne[0], n_rot = table->ne[0];
     for (int64_t t = first; t < last; t++) {
+        const float *angles = nano_row(table, t);
+        angles = node->params.ints[1] != 0 ? negated(angles, n_rot, scratch) : angles;
         for (int64_t h = 0; h < x->ne[1]; h++) {
-            rope(nano_row(x, t) + h * n, nano_row(angles, t), nano_out_row(node, t) + h * n, angles->ne[0], n);
+            rope(nano_row(x, t) + h * n, angles, nano_out_row(node, t) + h * n, n_rot, n);
         }
     }
 }

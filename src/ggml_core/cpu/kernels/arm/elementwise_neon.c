@@ -45,6 +45,39 @@ BINARY(swiglu, vmulq_f32(nano_gate4(x, x), z))
 UNARY(silu, nano_gate4(x, x))
 UNARY(gelu, nano_gelu4(x))
 
+/* silu'(x), s the sigmoid of x */
+NANO_INLINE float32x4_t nano_silu_slope4(float32x4_t x, float32x4_t s) {
+    const float32x4_t one = vdupq_n_f32(1.0f);
+    return vmulq_f32(s, vfmaq_f32(one, x, vsubq_f32(one, s)));
+}
+
+NANO_INLINE float32x4_t nano_sigmoid4(float32x4_t u) { return nano_gate4(vdupq_n_f32(1.0f), u); }
+
+NANO_INLINE float32x4_t nano_gelu_slope4(float32x4_t a) {
+    const float32x4_t one = vdupq_n_f32(1.0f), most = vdupq_n_f32(NANO_GELU_SATURATED);
+    const float32x4_t x = vminq_f32(vmaxq_f32(a, vnegq_f32(most)), most);
+    const float32x4_t linear = vmulq_f32(x, vdupq_n_f32(NANO_GELU_LINEAR));
+    const float32x4_t cubic = vmulq_f32(vmulq_f32(x, x), vdupq_n_f32(NANO_GELU_CUBIC));
+    const float32x4_t s = nano_sigmoid4(vmulq_f32(linear, vaddq_f32(one, cubic)));
+    const float32x4_t turn = vmulq_f32(linear, vfmaq_f32(one, vdupq_n_f32(3.0f), cubic)); /* x u' */
+    return vmulq_f32(s, vfmaq_f32(one, vsubq_f32(one, s), turn));
+}
+
+BINARY(gelu_grad, vmulq_f32(nano_gelu_slope4(x), z))
+BINARY(silu_grad, vmulq_f32(nano_silu_slope4(x, nano_sigmoid4(x)), z))
+
+void nano_swiglu_grad_neon(const float *a, const float *b, const float *d, float *da, float *db, int64_t n) {
+    for (int64_t i = 0; i < n; i += 4) {
+        const int64_t k = n - i < 4 ? n - i : 4;
+        const float32x4_t x = k == 4 ? nano_load4(a + i) : nano_load_part(a + i, k, 0.0f);
+        const float32x4_t z = k == 4 ? nano_load4(b + i) : nano_load_part(b + i, k, 0.0f);
+        const float32x4_t d_i = k == 4 ? nano_load4(d + i) : nano_load_part(d + i, k, 0.0f);
+        const float32x4_t s = nano_sigmoid4(x);
+        nano_store_part(da + i, vmulq_f32(vmulq_f32(nano_silu_slope4(x, s), z), d_i), k);
+        nano_store_part(db + i, vmulq_f32(vmulq_f32(x, s), d_i), k);
+    }
+}
+
 void nano_scale_neon(const float *a, float s, float *y, int64_t n) {
     const float32x4_t factor = vdupq_n_f32(s);
     int64_t i = 0;

@@ -24,6 +24,11 @@ void nano_kernels_init_neon(nano_kernels *k) {
     k->swiglu = nano_swiglu_neon;
     k->gelu = nano_gelu_neon;
     k->silu = nano_silu_neon;
+    k->gelu_grad = nano_gelu_grad_neon;
+    k->silu_grad = nano_silu_grad_neon;
+    k->swiglu_grad = nano_swiglu_grad_neon;
+    k->norm_grad = nano_norm_grad_neon;
+    k->rms_norm_grad = nano_rms_norm_grad_neon;
     k->scale = nano_scale_neon;
 #if defined(__aarch64__) /* sums in vectors of doubles, which 32-bit processors lack */
     k->norm = nano_norm_neon;

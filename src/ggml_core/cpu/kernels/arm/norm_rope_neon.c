@@ -67,6 +67,56 @@ void nano_norm_neon(const float *x, const float *w, const float *b, float eps, f
 
 #endif
 
+/* What the gradients of norms add up over a row, of terms made of x (less its mean) and g = w d. */
+typedef struct nano_norm_sums {
+    float32x4_t x[2], g[2]; /* x or its square; g or x g */
+} nano_norm_sums;
+
+NANO_INLINE float32x4_t nano_row4(const float *p, int64_t k) {
+    return k >= 4 ? nano_load4(p) : nano_load_part(p, k, 0.0f);
+}
+
+NANO_INLINE nano_norm_sums nano_norm_grad_sums(const float *x, const float *w, const float *d, float mean, int products,
+                                               int64_t n) {
+    const float32x4_t zero = vdupq_n_f32(0.0f);
+    nano_norm_sums s = {{zero, zero}, {zero, zero}};
+    for (int64_t i = 0; i < n; i += 4) {
+        const int odd = (int)(i / 4 % 2);
+        /* Lanes beyond the end hold the mean: they add nothing. */
+        const float32x4_t x_i = n - i >= 4 ? nano_load4(x + i) : nano_load_part(x + i, n - i, mean);
+        const float32x4_t v = vsubq_f32(x_i, vdupq_n_f32(mean));
+        const float32x4_t g = vmulq_f32(nano_row4(w + i, n - i), nano_row4(d + i, n - i));
+        s.x[odd] = products ? vfmaq_f32(s.x[odd], v, v) : vaddq_f32(s.x[odd], v);
+        s.g[odd] = products ? vfmaq_f32(s.g[odd], v, g) : vaddq_f32(s.g[odd], g);
+    }
+    return s;
+}
+
+/* y = factor (g - mean_g - (x - mean) factor^2 mean(g (x - mean))) */
+NANO_INLINE void nano_norm_grad_apply(const float *x, const float *w, const float *d, float mean, float mean_g,
+                                      float eps, float *y, int64_t n) {
+    const nano_norm_sums s = nano_norm_grad_sums(x, w, d, mean, 1, n);
+    const float factor = 1.0f / sqrtf(vaddvq_f32(vaddq_f32(s.x[0], s.x[1])) / (float)n + eps);
+    const float slope = factor * factor * (vaddvq_f32(vaddq_f32(s.g[0], s.g[1])) / (float)n);
+    for (int64_t i = 0; i < n; i += 4) {
+        const float32x4_t g = vmulq_f32(nano_row4(w + i, n - i), nano_row4(d + i, n - i));
+        const float32x4_t v = vsubq_f32(nano_row4(x + i, n - i), vdupq_n_f32(mean));
+        const float32x4_t sum = vfmsq_f32(vsubq_f32(g, vdupq_n_f32(mean_g)), v, vdupq_n_f32(slope));
+        nano_store_part(y + i, vmulq_f32(sum, vdupq_n_f32(factor)), n - i < 4 ? n - i : 4);
+    }
+}
+
+void nano_rms_norm_grad_neon(const float *x, const float *w, const float *d, float eps, float *y, int64_t n) {
+    nano_norm_grad_apply(x, w, d, 0.0f, 0.0f, eps, y, n);
+}
+
+void nano_norm_grad_neon(const float *x, const float *w, const float *d, float eps, float *y, int64_t n) {
+    const nano_norm_sums s = nano_norm_grad_sums(x, w, d, 0.0f, 0, n);
+    const float mean = vaddvq_f32(vaddq_f32(s.x[0], s.x[1])) / (float)n;
+    const float mean_g = vaddvq_f32(vaddq_f32(s.g[0], s.g[1])) / (float)n;
+    nano_norm_grad_apply(x, w, d, mean, mean_g, eps, y, n);
+}
+
 /* (re + i im) * (cosine + i sine) */
 NANO_INLINE float32x4x2_t nano_rotate4(float32x4_t re, float32x4_t im, float32x4x2_t t) {
     float32x4x2_t out;

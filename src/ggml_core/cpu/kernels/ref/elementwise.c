@@ -80,6 +80,66 @@ void nano_norm_ref(const float *x, const float *w, const float *b, float eps, fl
     }
 }
 
+void nano_gelu_grad_ref(const float *a, const float *b, float *y, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        float x = a[i] < -NANO_GELU_SATURATED ? -NANO_GELU_SATURATED : a[i];
+        x = x > NANO_GELU_SATURATED ? NANO_GELU_SATURATED : x;
+        const float s = sigmoid(NANO_GELU_LINEAR * x * (1.0f + NANO_GELU_CUBIC * x * x));
+        const float slope = NANO_GELU_LINEAR * (1.0f + 3.0f * NANO_GELU_CUBIC * x * x);
+        y[i] = (s + x * s * (1.0f - s) * slope) * b[i];
+    }
+}
+
+void nano_silu_grad_ref(const float *a, const float *b, float *y, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        const float s = sigmoid(a[i]);
+        y[i] = s * (1.0f + a[i] * (1.0f - s)) * b[i];
+    }
+}
+
+void nano_swiglu_grad_ref(const float *a, const float *b, const float *d, float *da, float *db, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        const float s = sigmoid(a[i]);
+        da[i] = s * (1.0f + a[i] * (1.0f - s)) * b[i] * d[i];
+        db[i] = a[i] * s * d[i];
+    }
+}
+
+void nano_rms_norm_grad_ref(const float *x, const float *w, const float *d, float eps, float *y, int64_t n) {
+    double squares = 0.0;
+    double dot = 0.0;
+    for (int64_t i = 0; i < n; i++) {
+        squares += (double)x[i] * (double)x[i];
+        dot += (double)x[i] * (double)w[i] * (double)d[i];
+    }
+    const double factor = 1.0 / sqrt(squares / (double)n + (double)eps);
+    const double slope = factor * factor * dot / (double)n;
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = (float)(factor * ((double)w[i] * (double)d[i] - (double)x[i] * slope));
+    }
+}
+
+void nano_norm_grad_ref(const float *x, const float *w, const float *d, float eps, float *y, int64_t n) {
+    double mean = 0.0;
+    double mean_g = 0.0;
+    double squares = 0.0;
+    double dot = 0.0;
+    for (int64_t i = 0; i < n; i++) {
+        mean += (double)x[i] / (double)n;
+        mean_g += (double)w[i] * (double)d[i] / (double)n;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        const double difference = (double)x[i] - mean;
+        squares += difference * difference;
+        dot += difference * (double)w[i] * (double)d[i];
+    }
+    const double factor = 1.0 / sqrt(squares / (double)n + (double)eps);
+    const double slope = factor * factor * dot / (double)n;
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = (float)(factor * ((double)w[i] * (double)d[i] - mean_g - ((double)x[i] - mean) * slope));
+    }
+}
+
 static void copy_rest(const float *x, float *y, int64_t from, int64_t n) {
     for (int64_t i = from; i < n; i++) {
         y[i] = x[i];
