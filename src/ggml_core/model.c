@@ -49,24 +49,59 @@ static nano_status bind_weight(nano_model *model, int32_t i, nano_error *err) {
     return NANO_OK;
 }
 
-/* How far token ids and positions may go, by the tables that they index. */
+/* What the numbers in an input choose from, for op `t` that reads it: columns of logits, or rows of a table. */
+static int64_t n_choices(const nano_graph *graph, const nano_tensor *t, nano_input input) {
+    if (input == NANO_INPUT_TARGETS) {
+        return graph->tensors[t->src[0]].ne[0];
+    }
+    int64_t n = INT64_MAX;
+    for (int k = 0; k < NANO_MAX_SRC && t->src[k] >= 0; k++) {
+        const nano_tensor *table = &graph->tensors[t->src[k]];
+        const bool is_table = table->storage == NANO_STORE_WEIGHT || table->storage == NANO_STORE_GRAD;
+        n = is_table && table->n_dims == 2 ? nano_min_i64(n, table->ne[1]) : n;
+    }
+    return n;
+}
+
+/* How far token ids, positions and targets may go. */
 static void measure_tables(nano_model *model) {
     const nano_graph *graph = model->graph;
-    model->n_token_ids = INT64_MAX;
-    model->n_positions = INT64_MAX;
+    int64_t limits[NANO_INPUT_LAST + 1];
+    for (int k = 0; k <= NANO_INPUT_LAST; k++) {
+        limits[k] = INT64_MAX;
+    }
     for (int32_t i = 0; i < graph->n_tensors; i++) {
         const nano_tensor *t = &graph->tensors[i];
-        if (t->op != NANO_OP_ROWS) {
-            continue;
-        }
-        int64_t n_rows = graph->tensors[t->src[0]].ne[1];
-        int32_t input = graph->tensors[t->src[1]].index;
-        if (input == NANO_INPUT_TOKENS) {
-            model->n_token_ids = nano_min_i64(model->n_token_ids, n_rows);
-        } else if (input == NANO_INPUT_POSITIONS) {
-            model->n_positions = nano_min_i64(model->n_positions, n_rows);
+        for (int k = 0; k < NANO_MAX_SRC && t->src[k] >= 0; k++) {
+            const nano_tensor *source = &graph->tensors[t->src[k]];
+            if (source->storage == NANO_STORE_INPUT) {
+                int64_t *limit = &limits[source->index];
+                *limit = nano_min_i64(*limit, n_choices(graph, t, (nano_input)source->index));
+            }
         }
     }
+    model->n_token_ids = limits[NANO_INPUT_TOKENS];
+    model->n_positions = limits[NANO_INPUT_POSITIONS];
+    model->n_targets = limits[NANO_INPUT_TARGETS];
+}
+
+/* Ops of a training step rely on what nano_session_gradient does, which runs programs with a loss alone. */
+static nano_status measure_output(nano_model *model, nano_error *err) {
+    const nano_graph *graph = model->graph;
+    bool is_training = false;
+    for (int32_t i = 0; i < graph->n_tensors; i++) {
+        const nano_tensor *t = &graph->tensors[i];
+        model->has_gradients = model->has_gradients || t->storage == NANO_STORE_GRAD;
+        is_training = is_training || (t->storage == NANO_STORE_INPUT &&
+                                      (t->index == NANO_INPUT_TARGETS || t->index == NANO_INPUT_WEIGHTS));
+    }
+    model->has_loss = nano_tensor_is_scalar(&graph->tensors[graph->output]);
+    model->n_vocab = graph->tensors[graph->output].ne[0];
+    if (!model->has_loss && (is_training || model->has_gradients)) {
+        return nano_fail(err, NANO_ERR_SHAPE, "%s: the program trains, but its output is not a loss",
+                         nano_gguf_path(model->gguf));
+    }
+    return NANO_OK;
 }
 
 /* A program's fault, with where it is. */
@@ -131,12 +166,14 @@ nano_status nano_model_create_with(const nano_gguf *const *files, int32_t n_file
             status = bind_weight(model, i, err);
         }
     }
+    if (status == NANO_OK) {
+        measure_tables(model);
+        status = measure_output(model, err);
+    }
     if (status != NANO_OK) {
         nano_model_free(model);
         return status;
     }
-    measure_tables(model);
-    model->n_vocab = model->graph->tensors[model->graph->output].ne[0];
     *out = model;
     return NANO_OK;
 }

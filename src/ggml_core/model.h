@@ -15,7 +15,15 @@ struct nano_model {
     int64_t n_vocab;       /* columns of the output */
     int64_t n_token_ids;   /* smallest table that token ids index; INT64_MAX when none does */
     int64_t n_positions;   /* smallest table that positions index; INT64_MAX when none does */
+    int64_t n_targets;     /* fewest columns that targets choose from; INT64_MAX when none does */
+    bool has_loss;         /* the output is one, not logits */
+    bool has_gradients;
 };
+
+/* The file that the graph's weight `tensor` is in. */
+static inline const nano_gguf *nano_model_file_of(const nano_model *model, int32_t tensor) {
+    return model->files[model->graph->tensors[tensor].index];
+}
 
 /* Tells this model from another: its program, the names, types, shapes and places of its weights, samples of their
  * values, the sizes of its files; of adapters all values. */

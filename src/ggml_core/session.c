@@ -3,7 +3,9 @@
 #include "base/arith.h"
 #include "cpu/exec.h"
 #include "cpu/pace.h"
+#include "gguf/format.h"
 
+#include <math.h>
 #include <string.h>
 
 struct nano_session {
@@ -16,11 +18,15 @@ struct nano_session {
     int32_t *tokens;
     int32_t *positions;
     int32_t *wanted;
+    int32_t *targets;
+    float *weights; /* of the targets */
     int32_t *slots;
     int32_t *n_past;  /* positions filled, by slot */
     int32_t *advance; /* tokens of the running step, by slot */
     nano_tile *tiles;
-    float *logits;
+    float *logits; /* or the loss */
+    float *parameters, *gradients;
+    void *state;
     uint8_t *importance;
     uint8_t *importance_before; /* as it was before the running step */
 };
@@ -35,9 +41,13 @@ static void resolve(nano_operand *o, uint8_t *base, const nano_session *s) {
         case NANO_REGION_NONE:
         case NANO_REGION_FILE: break;
         case NANO_REGION_INPUT:
-            o->data = (const uint8_t *)(o->offset == NANO_INPUT_TOKENS      ? s->tokens
-                                        : o->offset == NANO_INPUT_POSITIONS ? s->positions
-                                                                            : s->wanted);
+            switch ((nano_input)o->offset) {
+                case NANO_INPUT_TOKENS: o->data = (const uint8_t *)s->tokens; break;
+                case NANO_INPUT_POSITIONS: o->data = (const uint8_t *)s->positions; break;
+                case NANO_INPUT_WANTED: o->data = (const uint8_t *)s->wanted; break;
+                case NANO_INPUT_TARGETS: o->data = (const uint8_t *)s->targets; break;
+                case NANO_INPUT_WEIGHTS: o->data = (const uint8_t *)s->weights; break;
+            }
             break;
         case NANO_REGION_CACHE: o->data = base + l->cache + o->offset; break;
         case NANO_REGION_ARENA: o->data = base + l->arena + o->offset; break;
@@ -63,6 +73,25 @@ static void run_step(void *arg, int thread, uint32_t run) {
     nano_exec(&s->plan, &s->step, s->pool, s->groups, &s->cancel, thread, run);
 }
 
+/* Elements of a weight that are read from its file at once. */
+enum { FILL_ELEMENTS = 1 << 18 };
+
+/* Parameters start as their files have them, whose pages are given back: nothing reads them again. */
+static void fill_parameters(nano_session *s) {
+    const nano_model *model = s->plan.model;
+    nano_param_place at = NANO_PARAM_START;
+    while (nano_param_next(model->graph, &at)) {
+        const nano_gguf_tensor *from = model->weights[at.tensor];
+        const nano_type_traits *traits = nano_type_find(from->type);
+        for (int64_t i = 0; i < at.n; i += FILL_ELEMENTS) {
+            const int64_t n = nano_min_i64(FILL_ELEMENTS, at.n - i);
+            const uint8_t *data = (const uint8_t *)from->data + (size_t)i * traits->block_bytes;
+            traits->to_float(data, s->parameters + at.offset + i, n);
+            nano_gguf_forget(nano_model_file_of(model, at.tensor), data, (size_t)n * traits->block_bytes);
+        }
+    }
+}
+
 nano_status nano_session_create(const nano_plan *plan, nano_session **out, nano_error *err) {
     const nano_layout *l = &plan->layout;
     uint8_t *base = nano_pages_alloc((size_t)l->total);
@@ -79,11 +108,16 @@ nano_status nano_session_create(const nano_plan *plan, nano_session **out, nano_
     s->tokens = (int32_t *)(void *)(base + l->tokens);
     s->positions = (int32_t *)(void *)(base + l->positions);
     s->wanted = (int32_t *)(void *)(base + l->wanted);
+    s->targets = (int32_t *)(void *)(base + l->targets);
+    s->weights = (float *)(void *)(base + l->weights);
     s->slots = (int32_t *)(void *)(base + l->slots);
     s->n_past = (int32_t *)(void *)(base + l->n_past);
     s->advance = (int32_t *)(void *)(base + l->advance);
     s->tiles = (nano_tile *)(void *)(base + l->tiles);
     s->logits = (float *)(void *)(base + l->outputs);
+    s->parameters = (float *)(void *)(base + l->parameters);
+    s->gradients = (float *)(void *)(base + l->gradients);
+    s->state = base + l->state;
     s->importance = base + l->importance;
     s->importance_before = base + l->importance_before;
     nano_pace_start(&s->pace, plan->limits.n_threads);
@@ -116,6 +150,7 @@ nano_status nano_session_create(const nano_plan *plan, nano_session **out, nano_
         nano_pages_free(base, (size_t)l->total);
         return status;
     }
+    fill_parameters(s);
     *out = s;
     return NANO_OK;
 }
@@ -130,27 +165,29 @@ void nano_session_free(nano_session *session) {
 
 /* -------------------------------------------------------------------- step */
 
-static nano_status check_tokens(nano_session *s, int32_t n_tokens, const int32_t *tokens, const int32_t *slots,
-                                nano_error *err) {
+/* what: the caller, in messages. */
+static nano_status check_tokens(nano_session *s, const char *what, int32_t n_tokens, const int32_t *tokens,
+                                const int32_t *slots, nano_error *err) {
     const nano_limits *limits = &s->plan.limits;
     if (n_tokens < 1 || n_tokens > limits->n_batch) {
-        return nano_fail(err, NANO_ERR_LIMIT, "eval: %d tokens, the plan allows 1 to %d in a step", (int)n_tokens,
+        return nano_fail(err, NANO_ERR_LIMIT, "%s: %d tokens, the plan allows 1 to %d in a step", what, (int)n_tokens,
                          (int)limits->n_batch);
     }
     memset(s->advance, 0, (size_t)limits->n_slots * sizeof *s->advance);
     for (int32_t i = 0; i < n_tokens; i++) {
         int32_t slot = slots == NULL ? 0 : slots[i];
         if (tokens[i] < 0 || tokens[i] >= s->plan.model->n_token_ids) {
-            return nano_fail(err, NANO_ERR_ARGUMENT, "eval: token %d is id %d, the model has %lld", (int)i,
+            return nano_fail(err, NANO_ERR_ARGUMENT, "%s: token %d is id %d, the model has %lld", what, (int)i,
                              (int)tokens[i], (long long)s->plan.model->n_token_ids);
         }
         if (slot < 0 || slot >= limits->n_slots) {
-            return nano_fail(err, NANO_ERR_ARGUMENT, "eval: token %d is in slot %d, the plan has %d", (int)i, (int)slot,
-                             (int)limits->n_slots);
+            return nano_fail(err, NANO_ERR_ARGUMENT, "%s: token %d is in slot %d, the plan has %d", what, (int)i,
+                             (int)slot, (int)limits->n_slots);
         }
         int32_t position = s->n_past[slot] + s->advance[slot];
         if (position >= limits->n_ctx) {
-            return nano_fail(err, NANO_ERR_LIMIT, "eval: slot %d is full, n_ctx is %d", (int)slot, (int)limits->n_ctx);
+            return nano_fail(err, NANO_ERR_LIMIT, "%s: slot %d is full, n_ctx is %d", what, (int)slot,
+                             (int)limits->n_ctx);
         }
         s->tokens[i] = tokens[i];
         s->slots[i] = slot;
@@ -203,26 +240,34 @@ static void run_stages(nano_session *s) {
     }
 }
 
-nano_status nano_session_eval(nano_session *session, int32_t n_tokens, const int32_t *tokens, const int32_t *slots,
-                              const uint8_t *wanted, nano_error *err) {
-    nano_session *s = session;
-    s->step.n_wanted = 0;
-    NANO_TRY(check_tokens(s, n_tokens, tokens, slots, err));
-    nano_status status = check_wanted(s, n_tokens, wanted, err);
-    if (status != NANO_OK) {
-        s->step.n_wanted = 0;
-        return status;
-    }
+static nano_status run_all(nano_session *s, const char *what, int32_t n_tokens, nano_error *err) {
+    const size_t importance_bytes = (size_t)s->plan.layout.importance_bytes;
     s->step.n_tokens = n_tokens;
     make_tiles(s, n_tokens);
-    const size_t importance_bytes = (size_t)s->plan.layout.importance_bytes;
     memcpy(s->importance_before, s->importance, importance_bytes);
     run_stages(s);
     if (nano_atomic_exchange(&s->cancel, 0) != 0) {
         s->step.n_wanted = 0;
         memcpy(s->importance, s->importance_before, importance_bytes);
-        return nano_fail(err, NANO_ERR_CANCELLED, "eval: cancelled");
+        return nano_fail(err, NANO_ERR_CANCELLED, "%s: cancelled", what);
     }
+    return NANO_OK;
+}
+
+nano_status nano_session_eval(nano_session *session, int32_t n_tokens, const int32_t *tokens, const int32_t *slots,
+                              const uint8_t *wanted, nano_error *err) {
+    nano_session *s = session;
+    s->step.n_wanted = 0;
+    if (s->plan.model->has_loss) {
+        return nano_fail(err, NANO_ERR_ARGUMENT, "eval: the program's output is a loss: nano_session_gradient runs it");
+    }
+    NANO_TRY(check_tokens(s, "eval", n_tokens, tokens, slots, err));
+    nano_status status = check_wanted(s, n_tokens, wanted, err);
+    if (status != NANO_OK) {
+        s->step.n_wanted = 0;
+        return status;
+    }
+    NANO_TRY(run_all(s, "eval", n_tokens, err));
     for (int32_t i = 0; i < s->plan.limits.n_slots; i++) {
         s->n_past[i] += s->advance[i];
     }
@@ -230,9 +275,129 @@ nano_status nano_session_eval(nano_session *session, int32_t n_tokens, const int
 }
 
 float *nano_session_logits(nano_session *session, int32_t *n_rows) {
-    *n_rows = session->step.n_wanted;
+    *n_rows = session->plan.model->has_loss ? 0 : session->step.n_wanted;
     return session->logits;
 }
+
+/* ---------------------------------------------------------------- training */
+
+/* Rows with targets are the wanted ones. */
+static nano_status check_targets(nano_session *s, int32_t n_tokens, const int32_t *targets, const float *weights,
+                                 nano_error *err) {
+    int32_t n = 0;
+    for (int32_t i = 0; i < n_tokens; i++) {
+        if (targets[i] < 0) {
+            continue;
+        }
+        if (n == s->plan.limits.n_outputs) {
+            return nano_fail(err, NANO_ERR_LIMIT, "gradient: more than %d targets, the plan's n_outputs", (int)n);
+        }
+        if (targets[i] >= s->plan.model->n_targets) {
+            return nano_fail(err, NANO_ERR_ARGUMENT, "gradient: target %d is id %d, the model has %lld", (int)i,
+                             (int)targets[i], (long long)s->plan.model->n_targets);
+        }
+        if (weights != NULL && !isfinite(weights[i])) {
+            return nano_fail(err, NANO_ERR_ARGUMENT, "gradient: the weight of target %d is not finite", (int)i);
+        }
+        s->wanted[n] = i;
+        s->targets[n] = targets[i];
+        s->weights[n++] = weights == NULL ? 1.0f : weights[i];
+    }
+    for (int32_t i = 0; weights == NULL && i < n; i++) {
+        s->weights[i] = 1.0f / (float)n;
+    }
+    s->step.n_wanted = n;
+    return NANO_OK;
+}
+
+/* Each slot's tokens are one sequence. */
+static nano_status check_sequences(const nano_session *s, int32_t n_tokens, nano_error *err) {
+    for (int32_t i = 1; i < n_tokens; i++) {
+        if (s->slots[i] != s->slots[i - 1] && s->positions[i] != 0) {
+            return nano_fail(err, NANO_ERR_ARGUMENT,
+                             "gradient: token %d goes on with slot %d; a slot's tokens must lie next to each other",
+                             (int)i, (int)s->slots[i]);
+        }
+    }
+    return NANO_OK;
+}
+
+nano_status nano_session_gradient(nano_session *session, int32_t n_tokens, const int32_t *tokens, const int32_t *slots,
+                                  const int32_t *targets, const float *weights, double *loss, nano_error *err) {
+    nano_session *s = session;
+    s->step.n_wanted = 0;
+    if (!s->plan.model->has_loss) {
+        return nano_fail(err, NANO_ERR_ARGUMENT, "gradient: the program's output is not a loss");
+    }
+    memset(s->n_past, 0, (size_t)s->plan.limits.n_slots * sizeof *s->n_past);
+    NANO_TRY(check_tokens(s, "gradient", n_tokens, tokens, slots, err));
+    NANO_TRY(check_sequences(s, n_tokens, err));
+    NANO_TRY(check_targets(s, n_tokens, targets, weights, err));
+    if (s->step.n_wanted == 0) {
+        *loss = 0.0;
+        return NANO_OK;
+    }
+    NANO_TRY(run_all(s, "gradient", n_tokens, err));
+    *loss = (double)s->logits[0];
+    return NANO_OK;
+}
+
+void nano_session_zero_gradients(nano_session *session) {
+    memset(session->gradients, 0, (size_t)session->plan.layout.parameter_bytes);
+}
+
+int32_t nano_session_n_params(const nano_session *session) {
+    nano_param_place at = NANO_PARAM_START;
+    int32_t n = 0;
+    while (nano_param_next(session->plan.model->graph, &at)) {
+        n++;
+    }
+    return n;
+}
+
+nano_status nano_session_param(nano_session *session, int32_t i, nano_param *out, nano_error *err) {
+    const nano_model *model = session->plan.model;
+    nano_param_place at = NANO_PARAM_START;
+    for (int32_t k = 0; i >= 0 && nano_param_next(model->graph, &at); k++) {
+        if (k == i) {
+            const nano_tensor *t = &model->graph->tensors[at.tensor];
+            *out = (nano_param){.name = t->name,
+                                .file = t->index,
+                                .type = model->weights[at.tensor]->type,
+                                .n_dims = t->n_dims,
+                                .n = at.n,
+                                .offset = at.offset,
+                                .value = session->parameters + at.offset,
+                                .gradient = session->gradients + at.offset};
+            memcpy(out->ne, t->ne, sizeof out->ne);
+            return NANO_OK;
+        }
+    }
+    return nano_fail(err, NANO_ERR_ARGUMENT, "param: %d, the session has %d", (int)i,
+                     (int)nano_session_n_params(session));
+}
+
+void nano_session_flat(nano_session *session, int64_t *n, float **values, float **gradients, void **state,
+                       size_t *state_bytes) {
+    const nano_layout *l = &session->plan.layout;
+    if (n != NULL) {
+        *n = (int64_t)(l->parameter_bytes / sizeof(float));
+    }
+    if (values != NULL) {
+        *values = session->parameters;
+    }
+    if (gradients != NULL) {
+        *gradients = session->gradients;
+    }
+    if (state != NULL) {
+        *state = l->state_bytes > 0 ? session->state : NULL;
+    }
+    if (state_bytes != NULL) {
+        *state_bytes = (size_t)l->state_bytes;
+    }
+}
+
+/* -------------------------------------------------------------- importance */
 
 nano_status nano_session_importance(const nano_session *session, const char *weight, const double **sums, int64_t *n,
                                     int64_t *n_rows, nano_error *err) {

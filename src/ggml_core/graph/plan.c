@@ -1,74 +1,69 @@
-#include "graph/plan.h"
-
 #include "base/arith.h"
 #include "base/threads.h"
 #include "cpu/exec.h"
+#include "graph/planner.h"
 #include "session.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* While planning, a value is a graph tensor or, after those, an activation in a linear's activation format or the sums
- * of importance of a linear's weight. */
-typedef struct value {
-    int32_t source;     /* of what the planner added: the graph tensor it belongs to; else -1 */
-    nano_region region; /* of what the planner added */
-    nano_type type;
-    int64_t rows; /* as nano_operand's */
-    uint64_t row_bytes;
-    int32_t first; /* stages between which it lives */
-    int32_t last;
-    int32_t next_ending; /* list of values whose last stage is the same */
-    uint64_t offset;
-} value;
-
-typedef struct lowered {
-    nano_op op;     /* NONE: dropped */
-    nano_op norm;   /* as nano_node's */
-    int32_t tensor; /* the graph's, for parameters; -1 for the planner's own */
-    int32_t out;    /* values */
-    int32_t src[NANO_MAX_SRC];
-    int32_t stage;
-} lowered;
-
-typedef struct planner {
-    const nano_model *model;
-    const nano_graph *graph;
-    nano_plan *plan;
-    nano_error *err;
-    value *values;
-    int32_t n_values;
-    lowered *nodes;
-    int32_t n_nodes;
-    int32_t n_stages;
-    uint64_t arena_bytes;
-    uint64_t cache_bytes;
-    uint64_t importance_bytes;
-} planner;
-
-/* ---------------------------------------------------------------- lowering */
-
-static nano_status too_large(nano_error *err) {
+nano_status nano_plan_too_large(nano_error *err) {
     return nano_fail(err, NANO_ERR_MEMORY, "plan: the limits ask for more memory than can be counted");
 }
 
-/* The value whose memory `v` lives in. */
-static int32_t root_of(const planner *p, int32_t v) {
-    return v >= 0 && v < p->graph->n_tensors ? p->graph->tensors[v].root : v;
+/* -------------------------------------------------------------- parameters */
+
+bool nano_param_next(const nano_graph *graph, nano_param_place *at) {
+    const int64_t line = NANO_CACHE_LINE / (int64_t)sizeof(float);
+    for (int32_t i = at->tensor + 1; i < graph->n_tensors; i++) {
+        if (graph->tensors[i].is_param) {
+            /* 2^14 tensors of 2^40 elements at most: nothing overflows. */
+            at->tensor = i;
+            at->n = nano_tensor_row_size(&graph->tensors[i]);
+            at->offset = at->end;
+            at->end += (at->n + line - 1) / line * line;
+            return true;
+        }
+    }
+    return false;
 }
 
-static int64_t rows_limit(const planner *p, int64_t rows) {
-    return rows == NANO_DIM_T ? p->plan->limits.n_batch : rows == NANO_DIM_W ? p->plan->limits.n_outputs : rows;
+/* Takes the weights that become parameters out of the file: f32, one after the other. Gradients lie likewise. */
+static nano_status describe_params(nano_planner *p) {
+    nano_param_place at = NANO_PARAM_START;
+    p->plan->memory.weights = p->model->weight_bytes;
+    while (nano_param_next(p->graph, &at)) {
+        const nano_gguf_tensor *have = p->model->weights[at.tensor];
+        nano_value *v = &p->values[at.tensor];
+        if (have->type != NANO_TYPE_F32 && have->type != NANO_TYPE_F16 && have->type != NANO_TYPE_BF16) {
+            return nano_fail(
+                p->err, NANO_ERR_UNSUPPORTED, "%s: tensor %s has type %s, only F32, F16 and BF16 can be trained",
+                nano_gguf_path(nano_model_file_of(p->model, at.tensor)), have->name, nano_type_name(have->type));
+        }
+        v->type = NANO_TYPE_F32;
+        v->row_bytes = (uint64_t)p->graph->tensors[at.tensor].ne[0] * sizeof(float);
+        v->offset = (uint64_t)at.offset * sizeof(float);
+        p->plan->memory.weights -= have->n_bytes;
+    }
+    for (int32_t i = 0; i < p->graph->n_tensors; i++) {
+        if (p->graph->tensors[i].storage == NANO_STORE_GRAD) {
+            p->values[i] = p->values[p->graph->tensors[i].index];
+        }
+    }
+    p->plan->layout.parameter_bytes = (uint64_t)at.end * sizeof(float);
+    return NANO_OK;
 }
+
+/* ---------------------------------------------------------------- lowering */
 
 static bool is_transposed(const nano_tensor *cache, nano_type type) {
     return nano_cache_is_keys(cache) && nano_type_block_size(type) == 1;
 }
 
 /* Cache values carry the bytes of one position of one head as row_bytes. */
-static nano_status describe_tensor(planner *p, int32_t i) {
+static nano_status describe_tensor(nano_planner *p, int32_t i) {
     const nano_tensor *t = &p->graph->tensors[i];
-    value *v = &p->values[i];
+    nano_value *v = &p->values[i];
     v->source = -1;
     v->type = t->type;
     v->rows = nano_tensor_rows_dim(t);
@@ -88,16 +83,17 @@ static nano_status describe_tensor(planner *p, int32_t i) {
                   nano_align_u64(bytes, NANO_CACHE_LINE, &bytes);
         v->offset = p->cache_bytes;
         if (!ok || !nano_add_u64(p->cache_bytes, bytes, &p->cache_bytes)) {
-            return too_large(p->err);
+            return nano_plan_too_large(p->err);
         }
-    } else if (t->storage != NANO_STORE_ALIAS) {
+    } else if (t->storage != NANO_STORE_ALIAS && t->storage != NANO_STORE_GRAD) {
+        v->rows = v->rows == 0 ? 1 : v->rows;
         v->row_bytes = (uint64_t)nano_tensor_row_size(t) * 4; /* f32 and i32 */
     }
     return NANO_OK;
 }
 
 /* The activation `x` in `format`: made by a QUANTIZE node unless one of the last few did the same. */
-static int32_t quantised(planner *p, int32_t x, nano_type format) {
+static int32_t quantised(nano_planner *p, int32_t x, nano_type format) {
     for (int32_t v = p->n_values - 1; v >= p->graph->n_tensors && v >= p->n_values - 8; v--) {
         if (p->values[v].source == x && p->values[v].type == format) {
             return v;
@@ -105,7 +101,7 @@ static int32_t quantised(planner *p, int32_t x, nano_type format) {
     }
     int64_t n = nano_tensor_row_size(&p->graph->tensors[x]);
     const nano_type_traits *traits = nano_type_find(format);
-    value *v = &p->values[p->n_values];
+    nano_value *v = &p->values[p->n_values];
     v->source = x;
     v->region = NANO_REGION_ARENA;
     v->type = format;
@@ -116,20 +112,20 @@ static int32_t quantised(planner *p, int32_t x, nano_type format) {
         v->row_bytes = nano_max_u64(v->row_bytes, nano_wide_group_bytes(n) / NANO_WIDE_GROUP);
     }
     v->first = v->last = -1;
-    lowered *node = &p->nodes[p->n_nodes++];
-    *node = (lowered){.op = NANO_OP_QUANTIZE, .tensor = -1, .out = p->n_values, .src = {x, -1, -1, -1}};
+    nano_lowered *node = &p->nodes[p->n_nodes++];
+    *node = (nano_lowered){.op = NANO_OP_QUANTIZE, .tensor = -1, .out = p->n_values, .src = {x, -1, -1, -1}};
     return p->n_values++;
 }
 
 /* Adds up the squares of `x` for `weight`, in the same sums for every linear that reads it. */
-static void sum_importance(planner *p, int32_t x, int32_t weight) {
+static void sum_importance(nano_planner *p, int32_t x, int32_t weight) {
     int32_t sums = p->graph->n_tensors;
     while (sums < p->n_values &&
            (p->values[sums].source != weight || p->values[sums].region != NANO_REGION_IMPORTANCE)) {
         sums++;
     }
     if (sums == p->n_values) {
-        value *v = &p->values[p->n_values++];
+        nano_value *v = &p->values[p->n_values++];
         v->source = weight;
         v->region = NANO_REGION_IMPORTANCE;
         v->type = NANO_TYPE_F64;
@@ -139,47 +135,26 @@ static void sum_importance(planner *p, int32_t x, int32_t weight) {
         v->first = v->last = -1;
         p->importance_bytes += v->row_bytes;
     }
-    lowered *node = &p->nodes[p->n_nodes++];
-    *node = (lowered){.op = NANO_OP_IMPORTANCE, .tensor = -1, .out = sums, .src = {x, weight, -1, -1}};
+    nano_lowered *node = &p->nodes[p->n_nodes++];
+    *node = (nano_lowered){.op = NANO_OP_IMPORTANCE, .tensor = -1, .out = sums, .src = {x, weight, -1, -1}};
 }
 
-/* f64, one a row of the op's first source: what `node`, a sum, then adds up. Rows take as many threads as there are. */
-static int32_t row_parts(planner *p, const lowered *node) {
-    const int32_t x = node->src[0];
-    value *v = &p->values[p->n_values];
-    v->source = x;
-    v->region = NANO_REGION_ARENA;
-    v->type = NANO_TYPE_F64;
-    v->rows = nano_tensor_rows_dim(&p->graph->tensors[x]);
-    v->row_bytes = sizeof(double);
-    v->first = v->last = -1;
-    lowered *parts = &p->nodes[p->n_nodes++];
-    *parts = *node;
-    parts->op = node->op == NANO_OP_SUM ? NANO_OP_ROW_SUMS : NANO_OP_ROW_LOSSES;
-    parts->out = p->n_values;
-    return p->n_values++;
-}
-
-static void lower(planner *p) {
+static void lower(nano_planner *p) {
     for (int32_t i = 0; i < p->graph->n_tensors; i++) {
         const nano_tensor *t = &p->graph->tensors[i];
         if (t->op == NANO_OP_NONE || t->op == NANO_OP_VIEW) {
             continue;
         }
-        lowered node = {.op = t->op, .tensor = i, .out = i};
+        nano_lowered node = {.op = t->op, .tensor = i, .out = i};
         memcpy(node.src, t->src, sizeof node.src);
         if (t->op == NANO_OP_LINEAR && p->plan->limits.importance) {
             sum_importance(p, t->src[0], t->src[1]);
         }
         if (t->op == NANO_OP_LINEAR) {
-            nano_type format = nano_type_find(p->model->weights[t->src[1]]->type)->activation;
+            nano_type format = nano_type_find(p->values[t->src[1]].type)->activation;
             if (format != NANO_TYPE_F32) {
                 node.src[0] = quantised(p, t->src[0], format);
             }
-        }
-        if (t->op == NANO_OP_CROSS_ENTROPY || t->op == NANO_OP_SUM) {
-            node.src[0] = row_parts(p, &node);
-            node.src[1] = node.src[2] = -1;
         }
         p->nodes[p->n_nodes++] = node;
     }
@@ -194,7 +169,7 @@ typedef struct uses {
     int32_t *writer;
 } uses;
 
-static void count_uses(const planner *p, uses *u) {
+static void count_uses(const nano_planner *p, uses *u) {
     for (int32_t v = 0; v < p->n_values; v++) {
         u->n_reads[v] = 0;
         u->writer[v] = -1;
@@ -203,14 +178,14 @@ static void count_uses(const planner *p, uses *u) {
         u->writer[p->nodes[i].out] = i;
         for (int k = 0; k < NANO_MAX_SRC; k++) {
             if (p->nodes[i].src[k] >= 0) {
-                u->n_reads[root_of(p, p->nodes[i].src[k])]++;
+                u->n_reads[nano_value_root(p, p->nodes[i].src[k])]++;
             }
         }
     }
 }
 
 /* The node of op `op` that makes v for one reader alone; NULL when there is none such. */
-static lowered *private_maker(const planner *p, const uses *u, int32_t v, nano_op op) {
+static nano_lowered *private_maker(const nano_planner *p, const uses *u, int32_t v, nano_op op) {
     if (v < 0 || v >= p->graph->n_tensors || v == p->graph->output || u->n_reads[v] != 1 || u->writer[v] < 0 ||
         p->graph->tensors[v].n_dims != 2 || p->nodes[u->writer[v]].op != op) {
         return NULL;
@@ -219,9 +194,9 @@ static lowered *private_maker(const planner *p, const uses *u, int32_t v, nano_o
 }
 
 /* a + linear: the linear adds a to what it made. */
-static bool fuse_add(planner *p, const uses *u, lowered *node) {
+static bool fuse_add(nano_planner *p, const uses *u, nano_lowered *node) {
     for (int k = 0; k < 2; k++) {
-        lowered *linear = private_maker(p, u, node->src[k], NANO_OP_LINEAR);
+        nano_lowered *linear = private_maker(p, u, node->src[k], NANO_OP_LINEAR);
         const int32_t other = node->src[1 - k];
         if (linear != NULL && linear->src[3] < 0 && p->graph->tensors[other].storage != NANO_STORE_WEIGHT) {
             const int32_t out = node->out;
@@ -235,14 +210,14 @@ static bool fuse_add(planner *p, const uses *u, lowered *node) {
     return false;
 }
 
-static bool is_plain_linear(const planner *p, const lowered *linear) {
+static bool is_plain_linear(const nano_planner *p, const nano_lowered *linear) {
     return linear != NULL && linear->src[2] < 0 && linear->src[3] < 0 &&
            p->graph->tensors[linear->tensor].params.ints[0] == NANO_ACT_NONE;
 }
 
-static bool fuse_swiglu(planner *p, const uses *u, lowered *node) {
-    lowered *gate = private_maker(p, u, node->src[0], NANO_OP_LINEAR);
-    lowered *up = private_maker(p, u, node->src[1], NANO_OP_LINEAR);
+static bool fuse_swiglu(nano_planner *p, const uses *u, nano_lowered *node) {
+    nano_lowered *gate = private_maker(p, u, node->src[0], NANO_OP_LINEAR);
+    nano_lowered *up = private_maker(p, u, node->src[1], NANO_OP_LINEAR);
     if (!is_plain_linear(p, gate) || !is_plain_linear(p, up) || gate->src[0] != up->src[0]) {
         return false;
     }
@@ -253,10 +228,10 @@ static bool fuse_swiglu(planner *p, const uses *u, lowered *node) {
     return true;
 }
 
-static bool fuse_norm(planner *p, const uses *u, lowered *node) {
+static bool fuse_norm(nano_planner *p, const uses *u, nano_lowered *node) {
     static const nano_op norms[] = {NANO_OP_NORM, NANO_OP_RMS_NORM};
     for (size_t k = 0; k < sizeof norms / sizeof norms[0]; k++) {
-        lowered *norm = private_maker(p, u, node->src[0], norms[k]);
+        nano_lowered *norm = private_maker(p, u, node->src[0], norms[k]);
         if (norm != NULL) {
             memcpy(node->src, norm->src, sizeof node->src);
             node->norm = norm->op;
@@ -272,11 +247,11 @@ static bool fuse_norm(planner *p, const uses *u, lowered *node) {
  * passes over memory and stages, not arithmetic. */
 static const struct {
     nano_op op;
-    bool (*fuse)(planner *p, const uses *u, lowered *node);
+    bool (*fuse)(nano_planner *p, const uses *u, nano_lowered *node);
 } rules[] = {{NANO_OP_ADD, fuse_add}, {NANO_OP_SWIGLU, fuse_swiglu}, {NANO_OP_QUANTIZE, fuse_norm}};
 
 /* work: room for two numbers a value. */
-static void fuse(planner *p, int32_t *work) {
+static void fuse(nano_planner *p, int32_t *work) {
     uses u = {work, work + p->n_values};
     count_uses(p, &u);
     for (int32_t i = 0; i < p->n_nodes; i++) {
@@ -295,159 +270,16 @@ static void fuse(planner *p, int32_t *work) {
     p->n_nodes = n;
 }
 
-/* ------------------------------------------------------ stages, lifetimes */
-
-/* A node joins the stage of the one before unless it reads or overwrites what that stage writes, or writes what it
- * reads. written, reading: the last stage that did, by root value. */
-static void assign_stages(planner *p, int32_t *written, int32_t *reading) {
-    for (int32_t v = 0; v < p->n_values; v++) {
-        written[v] = reading[v] = -1;
-    }
-    int32_t stage = 0;
-    for (int32_t i = 0; i < p->n_nodes; i++) {
-        lowered *node = &p->nodes[i];
-        int32_t out = root_of(p, node->out);
-        bool conflict = written[out] == stage || reading[out] == stage;
-        for (int k = 0; k < NANO_MAX_SRC; k++) {
-            conflict = conflict || (node->src[k] >= 0 && written[root_of(p, node->src[k])] == stage);
-        }
-        stage += conflict ? 1 : 0;
-        node->stage = stage;
-        written[out] = stage;
-        if (p->values[out].first < 0) {
-            p->values[out].first = stage;
-        }
-        p->values[out].last = stage;
-        for (int k = 0; k < NANO_MAX_SRC; k++) {
-            if (node->src[k] >= 0) {
-                int32_t v = root_of(p, node->src[k]);
-                reading[v] = stage;
-                p->values[v].last = stage;
-            }
-        }
-    }
-    p->n_stages = p->n_nodes > 0 ? stage + 1 : 0;
-}
-
-static bool in_arena(const planner *p, int32_t v) {
-    if (v >= p->graph->n_tensors) {
-        return p->values[v].region == NANO_REGION_ARENA;
-    }
-    return p->graph->tensors[v].storage == NANO_STORE_TEMP && v != p->graph->output;
-}
-
-/* Free pieces of the arena below its top, in order of offset, none touching. */
-typedef struct piece {
-    uint64_t offset;
-    uint64_t size;
-} piece;
-
-typedef struct free_list {
-    piece *pieces;
-    int32_t n;
-    uint64_t top;
-} free_list;
-
-/* Best fit; grows the arena, from a free piece at its end if there is one, when nothing fits. */
-static bool take(free_list *list, uint64_t size, uint64_t *offset) {
-    int32_t best = -1;
-    for (int32_t i = 0; i < list->n; i++) {
-        if (list->pieces[i].size >= size && (best < 0 || list->pieces[i].size < list->pieces[best].size)) {
-            best = i;
-        }
-    }
-    if (best >= 0) {
-        piece *f = &list->pieces[best];
-        *offset = f->offset;
-        f->offset += size;
-        f->size -= size;
-        if (f->size == 0) {
-            memmove(f, f + 1, (size_t)(list->n - best - 1) * sizeof *f);
-            list->n--;
-        }
-        return true;
-    }
-    *offset = list->top;
-    if (list->n > 0 && list->pieces[list->n - 1].offset + list->pieces[list->n - 1].size == list->top) {
-        *offset = list->pieces[--list->n].offset;
-    }
-    return nano_add_u64(*offset, size, &list->top);
-}
-
-static void give(free_list *list, uint64_t offset, uint64_t size) {
-    int32_t at = 0;
-    while (at < list->n && list->pieces[at].offset < offset) {
-        at++;
-    }
-    piece *pieces = list->pieces;
-    bool joins_before = at > 0 && pieces[at - 1].offset + pieces[at - 1].size == offset;
-    bool joins_after = at < list->n && offset + size == pieces[at].offset;
-    if (joins_before && joins_after) {
-        pieces[at - 1].size += size + pieces[at].size;
-        memmove(&pieces[at], &pieces[at + 1], (size_t)(list->n - at - 1) * sizeof *pieces);
-        list->n--;
-    } else if (joins_before) {
-        pieces[at - 1].size += size;
-    } else if (joins_after) {
-        pieces[at].offset = offset;
-        pieces[at].size += size;
-    } else {
-        memmove(&pieces[at + 1], &pieces[at], (size_t)(list->n - at) * sizeof *pieces);
-        pieces[at] = (piece){offset, size};
-        list->n++;
-    }
-}
-
-static bool value_bytes(const planner *p, int32_t v, uint64_t *bytes) {
-    uint64_t rows = (uint64_t)rows_limit(p, p->values[v].rows);
-    if (p->plan->wide && p->values[v].type == NANO_TYPE_A8) {
-        (void)nano_align_u64(rows, NANO_WIDE_GROUP, &rows);
-    }
-    return nano_mul_u64(p->values[v].row_bytes, rows, bytes) && nano_align_u64(*bytes, NANO_CACHE_LINE, bytes);
-}
-
-/* Places every arena value: a walk over the stages that takes room for what a stage makes and gives back what it was
- * the last to use. ending: head of the list of values that end in a stage. */
-static nano_status place_values(planner *p, int32_t *ending, piece *pieces) {
-    free_list list = {pieces, 0, 0};
-    for (int32_t s = 0; s < p->n_stages; s++) {
-        ending[s] = -1;
-    }
-    for (int32_t v = 0; v < p->n_values; v++) {
-        if (in_arena(p, v) && p->values[v].first >= 0) {
-            p->values[v].next_ending = ending[p->values[v].last];
-            ending[p->values[v].last] = v;
-        }
-    }
-    for (int32_t i = 0; i < p->n_nodes; i++) {
-        int32_t out = p->nodes[i].out;
-        uint64_t bytes = 0;
-        if (in_arena(p, out)) {
-            if (!value_bytes(p, out, &bytes) || !take(&list, bytes, &p->values[out].offset)) {
-                return too_large(p->err);
-            }
-        }
-        if (i + 1 == p->n_nodes || p->nodes[i + 1].stage != p->nodes[i].stage) {
-            for (int32_t v = ending[p->nodes[i].stage]; v >= 0; v = p->values[v].next_ending) {
-                (void)value_bytes(p, v, &bytes);
-                give(&list, p->values[v].offset, bytes);
-            }
-        }
-    }
-    p->arena_bytes = list.top;
-    return NANO_OK;
-}
-
 /* ---------------------------------------------------------------- the plan */
 
-static nano_operand operand(const planner *p, int32_t v) {
+static nano_operand operand(const nano_planner *p, int32_t v) {
     nano_operand o;
     memset(&o, 0, sizeof o);
     if (v < 0) {
         return o;
     }
-    int32_t root = root_of(p, v);
-    const value *memory = &p->values[root];
+    int32_t root = nano_value_root(p, v);
+    const nano_value *memory = &p->values[root];
     bool is_graph = v < p->graph->n_tensors;
     const nano_tensor *shape = &p->graph->tensors[is_graph ? v : p->values[v].source];
     o.type = memory->type;
@@ -463,8 +295,8 @@ static nano_operand operand(const planner *p, int32_t v) {
     const nano_tensor *t = &p->graph->tensors[root];
     switch (t->storage) {
         case NANO_STORE_WEIGHT:
-            o.region = NANO_REGION_FILE;
-            o.data = p->model->weights[root]->data;
+            o.region = t->is_param ? NANO_REGION_PARAM : NANO_REGION_FILE;
+            o.data = t->is_param ? NULL : p->model->weights[root]->data;
             break;
         case NANO_STORE_INPUT:
             o.region = NANO_REGION_INPUT;
@@ -485,12 +317,12 @@ static nano_operand operand(const planner *p, int32_t v) {
     return o;
 }
 
-static uint64_t emit_nodes(planner *p) {
+static uint64_t emit_nodes(nano_planner *p) {
     nano_plan *plan = p->plan;
     uint64_t scratch = 0;
     int32_t stage = -1;
     for (int32_t i = 0; i < p->n_nodes; i++) {
-        const lowered *from = &p->nodes[i];
+        const nano_lowered *from = &p->nodes[i];
         nano_node *node = &plan->nodes[i];
         node->op = from->op;
         node->norm = from->norm;
@@ -504,7 +336,7 @@ static uint64_t emit_nodes(planner *p) {
         if (from->op == NANO_OP_IMPORTANCE) {
             node->weight = p->graph->tensors[from->src[1]].name;
         }
-        scratch = nano_max_u64(scratch, nano_node_scratch(node, rows_limit(p, node->out.rows), plan->wide));
+        scratch = nano_max_u64(scratch, nano_node_scratch(node, nano_rows_limit(p, node->out.rows), plan->wide));
         if (from->stage != stage) {
             stage = from->stage;
             plan->stages[stage] = i;
@@ -524,14 +356,30 @@ static bool add_part(uint64_t *at, uint64_t *part, uint64_t count, uint64_t size
            nano_align_u64(*at, NANO_CACHE_LINE, at);
 }
 
-static nano_status lay_out(planner *p, uint64_t scratch) {
+/* What the optimiser keeps. */
+static nano_status size_state(nano_planner *p) {
+    nano_layout *l = &p->plan->layout;
+    const nano_limits *limits = &p->plan->limits;
+    const int64_t n = (int64_t)(l->parameter_bytes / sizeof(float));
+    if (limits->optimizer == NANO_OPTIMIZER_ADAM) {
+        l->state_bytes = 2 * l->parameter_bytes;
+    } else if (limits->optimizer == NANO_OPTIMIZER_LBFGS && n > 0) {
+        l->state_bytes = nano_lbfgs_flat_bytes(n, limits->history);
+        return l->state_bytes > 0 ? NANO_OK : nano_plan_too_large(p->err);
+    }
+    return NANO_OK;
+}
+
+static nano_status lay_out(nano_planner *p, uint64_t scratch) {
     nano_plan *plan = p->plan;
     const nano_limits *limits = &plan->limits;
     nano_layout *l = &plan->layout;
     nano_memory *m = &plan->memory;
+    const nano_value *output = &p->values[p->graph->output];
     uint64_t at = 0, n_batch = (uint64_t)limits->n_batch, n_slots = (uint64_t)limits->n_slots;
     (void)nano_align_u64(scratch, NANO_CACHE_LINE, &l->scratch_stride);
     l->importance_bytes = p->importance_bytes;
+    NANO_TRY(size_state(p));
     bool ok =
         add_part(&at, &l->session, 1, nano_session_bytes()) &&
         add_part(&at, &l->nodes, (uint64_t)plan->n_nodes, sizeof(nano_node)) &&
@@ -539,37 +387,43 @@ static nano_status lay_out(planner *p, uint64_t scratch) {
         add_part(&at, &l->groups, (uint64_t)plan->n_stages + 1, sizeof(nano_group)) &&
         add_part(&at, &l->tokens, n_batch, sizeof(int32_t)) && add_part(&at, &l->positions, n_batch, sizeof(int32_t)) &&
         add_part(&at, &l->wanted, (uint64_t)limits->n_outputs, sizeof(int32_t)) &&
+        add_part(&at, &l->targets, (uint64_t)limits->n_outputs, sizeof(int32_t)) &&
+        add_part(&at, &l->weights, (uint64_t)limits->n_outputs, sizeof(float)) &&
         add_part(&at, &l->slots, n_batch, sizeof(int32_t)) && add_part(&at, &l->n_past, n_slots, sizeof(int32_t)) &&
         add_part(&at, &l->advance, n_slots, sizeof(int32_t)) && add_part(&at, &l->tiles, n_batch, sizeof(nano_tile)) &&
         add_part(&at, &l->pool, 1, nano_pool_bytes(nano_limits_most_threads(limits))) &&
         add_part(&at, &l->cache, 1, p->cache_bytes) && add_part(&at, &l->arena, 1, p->arena_bytes) &&
-        add_part(&at, &l->outputs, (uint64_t)limits->n_outputs, (uint64_t)p->model->n_vocab * sizeof(float)) &&
+        add_part(&at, &l->outputs, (uint64_t)nano_rows_limit(p, output->rows), output->row_bytes) &&
         add_part(&at, &l->importance, 1, p->importance_bytes) &&
         add_part(&at, &l->importance_before, 1, p->importance_bytes) &&
         add_part(&at, &l->scratch, (uint64_t)nano_limits_most_threads(limits), l->scratch_stride) &&
-        nano_align_u64(at, nano_page_size(), &l->total);
+        add_part(&at, &l->parameters, 1, l->parameter_bytes) && add_part(&at, &l->gradients, 1, l->parameter_bytes) &&
+        add_part(&at, &l->state, 1, l->state_bytes) && nano_align_u64(at, nano_page_size(), &l->total);
     if (!ok || l->total > SIZE_MAX / 2) {
-        return too_large(p->err);
+        return nano_plan_too_large(p->err);
     }
-    m->weights = p->model->weight_bytes;
     m->cache = l->arena - l->cache;
     m->activations = l->outputs - l->arena;
     m->outputs = l->scratch - l->outputs;
     m->scratch = (uint64_t)nano_limits_most_threads(limits) * l->scratch_stride;
     m->allocated = l->total;
-    m->bookkeeping = m->allocated - m->cache - m->activations - m->outputs - m->scratch;
-    return nano_add_u64(m->weights, m->allocated, &m->total) ? NANO_OK : too_large(p->err);
+    m->parameters = m->gradients = l->parameter_bytes;
+    m->optimizer = l->state_bytes;
+    m->bookkeeping = m->allocated - m->cache - m->activations - m->outputs - m->scratch - m->parameters - m->gradients -
+                     m->optimizer;
+    return nano_add_u64(m->weights, m->allocated, &m->total) ? NANO_OK : nano_plan_too_large(p->err);
 }
 
-static nano_status run_planner(planner *p, int32_t *work, piece *pieces) {
+static nano_status run_planner(nano_planner *p, int32_t *work, nano_piece *pieces) {
     p->n_values = p->graph->n_tensors;
     for (int32_t i = 0; i < p->graph->n_tensors; i++) {
         NANO_TRY(describe_tensor(p, i));
     }
+    NANO_TRY(describe_params(p));
     lower(p);
     fuse(p, work);
-    assign_stages(p, work, work + p->n_values);
-    NANO_TRY(place_values(p, work, pieces));
+    nano_plan_stages(p, work);
+    NANO_TRY(nano_plan_places(p, work, pieces));
     /* +1: stages has an end mark. */
     p->plan->nodes = calloc((size_t)p->n_nodes + 1, sizeof *p->plan->nodes);
     p->plan->stages = calloc((size_t)p->n_stages + 1, sizeof *p->plan->stages);
@@ -609,8 +463,16 @@ static nano_status resolve_limits(const nano_model *model, nano_limits *l, nano_
     if (l->poll < 0 || l->poll > 100) {
         return nano_fail(err, NANO_ERR_ARGUMENT, "limits: poll %d, expected 0 to 100", (int)l->poll);
     }
+    if ((int)l->optimizer < NANO_OPTIMIZER_NONE || (int)l->optimizer > NANO_OPTIMIZER_LBFGS || l->history < 0) {
+        return nano_fail(err, NANO_ERR_ARGUMENT, "limits: optimizer %d, history %d; expected 0 to 2, and 0 or more",
+                         (int)l->optimizer, (int)l->history);
+    }
     if (!is_cache_type(l->type_k) || !is_cache_type(l->type_v)) {
         return nano_fail(err, NANO_ERR_UNSUPPORTED, "limits: the cache can be F32, F16, Q8_0 or Q4_0");
+    }
+    if (model->has_gradients && (l->type_k != NANO_TYPE_F32 || l->type_v != NANO_TYPE_F32)) {
+        return nano_fail(err, NANO_ERR_UNSUPPORTED, "limits: the cache is %s and %s, to be trained it must be F32",
+                         nano_type_name(l->type_k), nano_type_name(l->type_v));
     }
     if (l->n_ctx > model->n_positions) {
         return nano_fail(err, NANO_ERR_LIMIT, "%s: n_ctx %d, the model has a position table of %lld",
@@ -640,10 +502,10 @@ nano_status nano_plan_create(const nano_model *model, const nano_limits *limits,
     /* Every linear may add a quantised value, sums of importance, and a node for each. */
     size_t n = (size_t)model->graph->n_tensors * 3 + 2;
     nano_plan *plan = calloc(1, sizeof *plan);
-    value *values = calloc(n, sizeof *values);
-    lowered *nodes = calloc(n, sizeof *nodes);
+    nano_value *values = calloc(n, sizeof *values);
+    nano_lowered *nodes = calloc(n, sizeof *nodes);
     int32_t *work = calloc(n * 2, sizeof *work);
-    piece *pieces = calloc(n, sizeof *pieces);
+    nano_piece *pieces = calloc(n, sizeof *pieces);
     nano_status status;
     if (plan == NULL || values == NULL || nodes == NULL || work == NULL || pieces == NULL) {
         status = nano_fail(err, NANO_ERR_MEMORY, "plan: out of memory");
@@ -654,7 +516,8 @@ nano_status nano_plan_create(const nano_model *model, const nano_limits *limits,
             !resolved.deterministic && resolved.n_batch >= NANO_WIDE_MIN && nano_kernels_current()->wide_linear != NULL;
         plan->placement = placement;
         plan->paced = limits->n_threads == 0;
-        planner p = {.model = model, .graph = model->graph, .plan = plan, .err = err, .values = values, .nodes = nodes};
+        nano_planner p = {
+            .model = model, .graph = model->graph, .plan = plan, .err = err, .values = values, .nodes = nodes};
         status = run_planner(&p, work, pieces);
     }
     free(values);

@@ -75,7 +75,8 @@ enum { NANO_TILE_TOKENS = 32, NANO_KV_BLOCK = 64 };
 
 /* Offsets into the one allocation. */
 typedef struct nano_layout {
-    uint64_t session, nodes, stages, groups, tokens, positions, wanted, slots, n_past, advance, tiles, pool;
+    uint64_t session, nodes, stages, groups, tokens, positions, wanted, targets, weights, slots, n_past, advance, tiles;
+    uint64_t pool;
     uint64_t cache, arena, outputs, importance, importance_before, scratch, parameters, gradients, state, total;
     uint64_t importance_bytes; /* of the sums, without what aligns them */
     uint64_t parameter_bytes;  /* of all parameters, and of all gradients */
@@ -86,6 +87,17 @@ typedef struct nano_layout {
 /* In steps of at least so many rows, and where the level has them, linears over quantised activations go through the
  * wide kernels. Shorter ones, drafts of a prompt lookup among them, add up in the order of decoding. */
 enum { NANO_WIDE_MIN = 32 };
+
+/* Where a parameter lies in the flat vectors, in elements. */
+typedef struct nano_param_place {
+    int32_t tensor;
+    int64_t n, offset;
+    int64_t end; /* of it with what fills up its last cache line */
+} nano_param_place;
+
+#define NANO_PARAM_START ((nano_param_place){-1, 0, 0, 0})
+/* The next of a graph's parameters, in the order of its weights; false at the end, where `end` is the vectors' length. */
+bool nano_param_next(const nano_graph *graph, nano_param_place *at);
 
 struct nano_plan {
     const nano_model *model;
