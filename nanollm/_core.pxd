@@ -10,6 +10,7 @@ cdef extern from "<stdbool.h>" nogil:
 cdef extern from "ggml_core.h" nogil:
     ctypedef enum nano_status:
         NANO_OK
+        NANO_ERR_CANCELLED
 
     ctypedef struct nano_error:
         nano_status status
@@ -259,6 +260,77 @@ cdef extern from "ggml_core.h" nogil:
     const char *nano_cpu_levels()
     nano_status nano_cpu_set_level(const char *level, nano_error *err)
     int32_t nano_cpu_default_threads()
+
+    # Optimisers
+
+    ctypedef struct nano_adam:
+        double beta1
+        double beta2
+        double eps
+        double max_norm
+        bint decoupled
+
+    ctypedef struct nano_adam_span:
+        float *value
+        const float *gradient
+        float *m
+        float *v
+        int64_t n
+        double rate
+        double decay
+
+    nano_status nano_adam_step(
+        const nano_adam *adam, int64_t step, int32_t n_spans, const nano_adam_span *spans, double *norm,
+        nano_error *err)
+
+    ctypedef enum nano_schedule_kind:
+        NANO_SCHEDULE_CONSTANT
+        NANO_SCHEDULE_LINEAR
+        NANO_SCHEDULE_COSINE
+
+    double nano_schedule(nano_schedule_kind kind, int64_t step, int64_t n_warm, int64_t n_steps, double floor)
+
+    ctypedef nano_status nano_objective_fn(
+        void *context, const double *x, double *f, double *g, nano_error *err) noexcept
+    ctypedef nano_status nano_flat_objective_fn(void *context, double *f, nano_error *err) noexcept
+
+    ctypedef enum nano_line_search:
+        NANO_LINE_SEARCH_WOLFE
+        NANO_LINE_SEARCH_BACKTRACKING
+
+    ctypedef enum nano_lbfgs_reason:
+        NANO_LBFGS_GRADIENT
+
+    ctypedef struct nano_lbfgs_result:
+        nano_lbfgs_reason reason
+        int32_t iterations
+        int32_t evaluations
+        double f
+        double gradient
+
+    ctypedef struct nano_lbfgs_options:
+        int32_t history
+        int32_t max_iterations
+        int32_t max_evaluations
+        double gradient_tolerance
+        double f_tolerance
+        nano_line_search line_search
+        double decrease
+        double curvature
+        int32_t max_line_steps
+        c_bool (*progress)(void *context, const double *x, const nano_lbfgs_result *now) noexcept
+        void *progress_context
+
+    nano_lbfgs_options nano_lbfgs_options_default()
+    const char *nano_lbfgs_reason_text(nano_lbfgs_reason reason)
+    size_t nano_lbfgs_bytes(int64_t n, int32_t history)
+    size_t nano_lbfgs_flat_bytes(int64_t n, int32_t history)
+    nano_status nano_lbfgs(
+        const nano_lbfgs_options *options, int64_t n, double *x, nano_objective_fn *f, void *context, void *work,
+        nano_lbfgs_result *result, nano_error *err)
+    nano_status nano_lbfgs_flat(
+        const nano_lbfgs_options *options, int64_t n, float *values, const float *gradient,
+        nano_flat_objective_fn *f, void *context, void *work, nano_lbfgs_result *result, nano_error *err)
 
     # Tokenizer
 

@@ -269,3 +269,44 @@ class Sampler:
 
     def accept(self, id: int) -> None: ...
     def reset(self, seed: int) -> None: ...
+
+@final
+class Adam:
+    """nano_adam_step over spans: (value, gradient, m, v), contiguous float32 arrays of one shape, held as they are."""
+
+    def __init__(
+        self,
+        spans: Sequence[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]],
+        *,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        max_norm: float = 0.0,
+        decoupled: bool = True,
+    ) -> None: ...
+    def step(self, step: int, rates: Sequence[float], decays: Sequence[float]) -> float:
+        """The norm of all gradients."""
+
+def schedule(kind: str, step: int, n_warm: int, n_steps: int, floor: float = 0.0) -> float: ...
+def lbfgs_reason_text(reason: str) -> str: ...
+def lbfgs_flat_bytes(n: int, history: int) -> int: ...
+def lbfgs(
+    fun: Callable[[NDArray[np.float64]], tuple[float, ArrayLike]],
+    x: NDArray[np.float64],
+    *,
+    progress: Callable[[int, int, float, float], object] | None = None,
+    **options: Any,
+) -> tuple[str, int, int, float, float]:
+    """nano_lbfgs from x, which it changes: reason, iterations, evaluations, f, largest component of the gradient.
+    `progress` gets the last four; False ends. `options`: the fields of nano_lbfgs_options. Exceptions come out here."""
+
+def lbfgs_flat(
+    fun: Callable[[], float],
+    values: NDArray[np.float32],
+    gradients: NDArray[np.float32],
+    work: Buffer,
+    *,
+    progress: Callable[[int, int, float, float], object] | None = None,
+    **options: Any,
+) -> tuple[str, int, int, float, float]:
+    """nano_lbfgs_flat; `fun` makes `gradients` those of `values`, and gives f."""

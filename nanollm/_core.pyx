@@ -18,6 +18,7 @@ from cpython.buffer cimport (
 )
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.string cimport memcpy
 
 DIM_T = NANO_DIM_T
 DIM_W = NANO_DIM_W
@@ -39,3 +40,4 @@ include "_core_types.pxi"
 include "_core_gguf.pxi"
 include "_core_graph.pxi"
 include "_core_text.pxi"
+include "_core_optim.pxi"
