@@ -139,6 +139,23 @@ static void sum_importance(nano_planner *p, int32_t x, int32_t weight) {
     *node = (nano_lowered){.op = NANO_OP_IMPORTANCE, .tensor = -1, .out = sums, .src = {x, weight, -1, -1}};
 }
 
+/* f64, one a row of the op's first source: what `node`, a sum, then adds up. Rows take as many threads as there are. */
+static int32_t row_parts(nano_planner *p, const nano_lowered *node) {
+    const int32_t x = node->src[0];
+    nano_value *v = &p->values[p->n_values];
+    v->source = x;
+    v->region = NANO_REGION_ARENA;
+    v->type = NANO_TYPE_F64;
+    v->rows = nano_tensor_rows_dim(&p->graph->tensors[x]);
+    v->row_bytes = sizeof(double);
+    v->first = v->last = -1;
+    nano_lowered *parts = &p->nodes[p->n_nodes++];
+    *parts = *node;
+    parts->op = node->op == NANO_OP_SUM ? NANO_OP_ROW_SUMS : NANO_OP_ROW_LOSSES;
+    parts->out = p->n_values;
+    return p->n_values++;
+}
+
 static void lower(nano_planner *p) {
     for (int32_t i = 0; i < p->graph->n_tensors; i++) {
         const nano_tensor *t = &p->graph->tensors[i];
@@ -155,6 +172,10 @@ static void lower(nano_planner *p) {
             if (format != NANO_TYPE_F32) {
                 node.src[0] = quantised(p, t->src[0], format);
             }
+        }
+        if (t->op == NANO_OP_CROSS_ENTROPY || t->op == NANO_OP_SUM) {
+            node.src[0] = row_parts(p, &node);
+            node.src[1] = node.src[2] = -1;
         }
         p->nodes[p->n_nodes++] = node;
     }
