@@ -32,13 +32,16 @@ static const op_row *row_of(const nano_node *node) {
     }
 }
 
-uint64_t nano_node_scratch(const nano_node *node, int64_t rows, bool wide) {
+uint64_t nano_node_scratch(const nano_plan *plan, const nano_node *node, int64_t rows) {
     switch (node->op) {
         case NANO_OP_ATTENTION: return nano_attention_scratch(node);
         case NANO_OP_ROPE: return nano_rope_scratch(node);
         case NANO_OP_NORM_GRAD_W:
         case NANO_OP_RMS_NORM_GRAD_W: return nano_norm_grad_w_scratch(node);
-        case NANO_OP_QUANTIZE: return nano_quantize_scratch(node, wide);
+        case NANO_OP_ATTENTION_GRAD: return nano_attention_grad_scratch(node, nano_min_i64(plan->limits.n_ctx, rows));
+        case NANO_OP_LINEAR_GRAD_X: return nano_linear_grad_x_scratch(node, rows);
+        case NANO_OP_LINEAR_GRAD_W: return nano_linear_grad_w_scratch(node, plan->limits.n_batch);
+        case NANO_OP_QUANTIZE: return nano_quantize_scratch(node, plan->wide);
         case NANO_OP_GATED: return nano_gated_scratch(rows);
         default: return 0;
     }

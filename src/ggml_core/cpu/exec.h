@@ -63,11 +63,14 @@ nano_forward_fn nano_forward_row_sums;
 /* One row of a NORM or RMS_NORM, whose sources and parameters are the node's. */
 void nano_norm_row(const nano_step *step, const nano_node *node, nano_op op, int64_t row, float *y);
 
-/* Bytes of working space a thread needs for a node of at most `rows` rows out; wide: in a plan with wide kernels. */
-uint64_t nano_node_scratch(const nano_node *node, int64_t rows, bool wide);
+/* Bytes of working space a thread needs for a node of `plan` with at most `rows` rows out. */
+uint64_t nano_node_scratch(const nano_plan *plan, const nano_node *node, int64_t rows);
 uint64_t nano_attention_scratch(const nano_node *node);
 uint64_t nano_rope_scratch(const nano_node *node);
 uint64_t nano_norm_grad_w_scratch(const nano_node *node);
+uint64_t nano_attention_grad_scratch(const nano_node *node, int64_t n); /* n: tokens of the longest sequence */
+uint64_t nano_linear_grad_x_scratch(const nano_node *node, int64_t rows);
+uint64_t nano_linear_grad_w_scratch(const nano_node *node, int64_t n_tokens);
 uint64_t nano_gated_scratch(int64_t rows);
 uint64_t nano_quantize_scratch(const nano_node *node, bool wide);
 

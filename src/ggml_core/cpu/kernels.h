@@ -73,6 +73,9 @@ typedef void nano_rope_fn(const float *x, const float *table, float *y, int64_t 
 /* x[i] = exp(x[i] - max); returns the sum (in a fixed order that depends on n alone). -INFINITY gives exactly 0. */
 typedef float nano_exp_sum_fn(float *x, float max, int64_t n);
 typedef float nano_max_fn(const float *x, int64_t n);
+/* d[i] = p[i] * (d[i] - the sum over j < n of p[j] * d[j]): with p a softmax, the gradient of what it was made of, from
+ * that of p. */
+typedef void nano_softmax_grad_fn(const float *p, float *d, int64_t n);
 /* out[c][i] += sum over r < n_rows of p[c][r] * v[r][i], added in the order of r (a chain of fused or unfused
  * multiply-adds, the same for every i, c). v: rows of the kernel's type, v_stride bytes apart, each of n elements and,
  * in types of blocks, the rest of the last block, which is not used; an element is what the type's to_float makes of

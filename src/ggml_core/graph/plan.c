@@ -357,7 +357,7 @@ static uint64_t emit_nodes(nano_planner *p) {
         if (from->op == NANO_OP_IMPORTANCE) {
             node->weight = p->graph->tensors[from->src[1]].name;
         }
-        scratch = nano_max_u64(scratch, nano_node_scratch(node, nano_rows_limit(p, node->out.rows), plan->wide));
+        scratch = nano_max_u64(scratch, nano_node_scratch(plan, node, nano_rows_limit(p, node->out.rows)));
         if (from->stage != stage) {
             stage = from->stage;
             plan->stages[stage] = i;

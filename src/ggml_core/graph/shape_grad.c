@@ -209,3 +209,51 @@ nano_status nano_shape_swiglu_grad(const nano_graph *graph, nano_tensor *t, nano
     t->ne[1] = nano_tensor_rows_dim(gate);
     return NANO_OK;
 }
+
+/* ------------------------------------------------------ linear, attention */
+
+static bool is_matrix(const nano_tensor *t) { return nano_is_activation(t) && t->n_dims == 2; }
+
+nano_status nano_shape_linear_grad_x(const nano_graph *graph, nano_tensor *t, nano_error *err) {
+    const nano_tensor *d = nano_source(graph, t, 0), *w = nano_source(graph, t, 1);
+    if (!is_matrix(d)) {
+        return nano_refuse(err, "linear_grad_x", "an activation (rows, n_out) as d");
+    }
+    if (w->storage != NANO_STORE_WEIGHT || w->n_dims != 2 || w->ne[1] != d->ne[0]) {
+        return nano_fail(err, NANO_ERR_SHAPE, "linear_grad_x: expected a weight (%lld, n_in) as w",
+                         (long long)d->ne[0]);
+    }
+    t->n_dims = 2;
+    t->ne[0] = w->ne[0];
+    t->ne[1] = d->ne[1];
+    return NANO_OK;
+}
+
+nano_status nano_shape_linear_grad_w(const nano_graph *graph, nano_tensor *t, nano_error *err) {
+    const nano_tensor *d = nano_source(graph, t, 0), *x = nano_source(graph, t, 1);
+    const nano_tensor *into = nano_gradient_of(graph, nano_source(graph, t, 2));
+    if (!is_matrix(d) || !is_matrix(x) || d->ne[1] != x->ne[1]) {
+        return nano_refuse(err, "linear_grad_w", "activations (rows, n_out) and (rows, n_in) as d and x");
+    }
+    if (into == NULL || into->n_dims != 2 || into->ne[0] != x->ne[0] || into->ne[1] != d->ne[0]) {
+        return nano_fail(err, NANO_ERR_SHAPE, "linear_grad_w: expected a gradient (%lld, %lld) as into",
+                         (long long)d->ne[0], (long long)x->ne[0]);
+    }
+    nano_alias_gradient(t, into);
+    return NANO_OK;
+}
+
+nano_status nano_shape_attention_grad(const nano_graph *graph, nano_tensor *t, nano_error *err) {
+    NANO_TRY(nano_shape_attention(graph, t, err)); /* the sources up to d, and d's own shape */
+    const nano_tensor *q = nano_source(graph, t, 0), *d = nano_source(graph, t, 3);
+    const nano_tensor *k = nano_cache_of(graph, nano_source(graph, t, 1));
+    const nano_tensor *v = nano_cache_of(graph, nano_source(graph, t, 2));
+    if (!nano_is_activation(d) || !nano_same_dims(d, t)) {
+        return nano_refuse(err, "attention_grad", "d of the attention's own shape");
+    }
+    if (q->ne[0] > NANO_MAX_ELEMENTS / 4 / NANO_MAX_HEADS || v->ne[0] > NANO_MAX_ELEMENTS / 4 / NANO_MAX_HEADS) {
+        return nano_refuse(err, "attention_grad", "heads of at most 2^22 elements");
+    }
+    t->ne[0] = (q->ne[1] + k->ne[1]) * q->ne[0] + v->ne[1] * v->ne[0];
+    return NANO_OK;
+}

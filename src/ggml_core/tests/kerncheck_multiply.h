@@ -1,4 +1,4 @@
-/* The part of kerncheck.c that checks products of packed matrices. */
+/* The part of kerncheck.c that checks what matrices and attention in training need. */
 
 /* How many rows or columns, with those that fill up the last panel. */
 static int64_t in_panels(int64_t n, int64_t panel) { return (n + panel - 1) / panel * panel; }
@@ -69,6 +69,28 @@ static void check_nano_transpose_fn(nano_transpose_fn *fn, nano_transpose_fn *re
         for (int64_t i = 0; i < y_size; i++) {
             const int64_t row = i % y_stride, col = i / y_stride;
             expect_near("element", y[i], row < n_rows ? (double)x[row * x_stride + col] : -1.0, 0.0);
+        }
+    }
+}
+
+static void check_nano_softmax_grad_fn(nano_softmax_grad_fn *fn, nano_softmax_grad_fn *ref) {
+    (void)ref;
+    for (int round = 0; round < N_ROUNDS && !state.failed; round++) {
+        const int64_t n = random_size(300);
+        float *p = place_floats(0, n), *before = place_floats(1, n), *d = place_floats(2, n);
+        double sum = 0.0, sum_bound = 0.0;
+        for (int64_t i = 0; i < n; i++) {
+            p[i] = fabsf(random_float()) / (float)n;
+            before[i] = d[i] = random_float();
+            sum += (double)p[i] * (double)d[i];
+            sum_bound += fabs((double)p[i] * (double)d[i]);
+        }
+        fn(p, d, n);
+        check_guards(2, d, (size_t)n * sizeof(float));
+        for (int64_t i = 0; i < n; i++) {
+            const double slack = (4.0 + (double)n / 4.0) * (double)FLT_EPSILON;
+            expect_near("element", d[i], (double)p[i] * ((double)before[i] - sum),
+                        slack * (double)p[i] * (fabs((double)before[i]) + sum_bound));
         }
     }
 }

@@ -126,6 +126,27 @@ float nano_exp_sum_neon(float *x, float max, int64_t n) {
     return vaddvq_f32(vaddq_f32(s0, s1));
 }
 
+void nano_softmax_grad_neon(const float *p, float *d, int64_t n) {
+    float32x4_t s0 = vdupq_n_f32(0.0f), s1 = s0;
+    int64_t i = 0;
+    for (; n - i >= 8; i += 8) {
+        s0 = vfmaq_f32(s0, nano_load4(p + i), nano_load4(d + i));
+        s1 = vfmaq_f32(s1, nano_load4(p + i + 4), nano_load4(d + i + 4));
+    }
+    for (; i < n; i += 4) {
+        const int64_t k = n - i < 4 ? n - i : 4;
+        s0 = vfmaq_f32(s0, nano_load_part(p + i, k, 0.0f), nano_load_part(d + i, k, 0.0f));
+    }
+    const float32x4_t sum = vdupq_n_f32(vaddvq_f32(vaddq_f32(s0, s1)));
+    for (i = 0; n - i >= 4; i += 4) {
+        vst1q_f32(d + i, vmulq_f32(nano_load4(p + i), vsubq_f32(nano_load4(d + i), sum)));
+    }
+    for (; i < n; i += 4) {
+        const float32x4_t x = vsubq_f32(nano_load_part(d + i, n - i, 0.0f), sum);
+        nano_store_part(d + i, vmulq_f32(nano_load_part(p + i, n - i, 0.0f), x), n - i);
+    }
+}
+
 void nano_f32_to_f16_neon(const void *x, void *y, int64_t n) {
     const uint8_t *in = x;
     uint8_t *out = y;

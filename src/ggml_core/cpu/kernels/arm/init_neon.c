@@ -38,6 +38,7 @@ void nano_kernels_init_neon(nano_kernels *k) {
     k->rope_halves = nano_rope_halves_neon;
     k->max = nano_max_neon;
     k->exp_sum = nano_exp_sum_neon;
+    k->softmax_grad = nano_softmax_grad_neon;
     k->weigh_f32 = nano_weigh_f32_neon;
     k->weigh_f16 = nano_weigh_f16_neon;
     k->weigh_q8_0 = nano_weigh_q8_0_neon;

@@ -22,6 +22,16 @@ float nano_exp_sum_ref(float *x, float max, int64_t n) {
     return (float)sum;
 }
 
+void nano_softmax_grad_ref(const float *p, float *d, int64_t n) {
+    double sum = 0.0;
+    for (int64_t i = 0; i < n; i++) {
+        sum += (double)p[i] * (double)d[i];
+    }
+    for (int64_t i = 0; i < n; i++) {
+        d[i] = p[i] * (d[i] - (float)sum);
+    }
+}
+
 static float load_f32(const uint8_t *row, int64_t i) { return nano_load_f32(row + 4 * i); }
 static float load_f16(const uint8_t *row, int64_t i) { return nano_load_f16(row + 2 * i); }
 

@@ -61,6 +61,21 @@ float V_LEVEL(nano_exp_sum)(float *x, float max, int64_t n) {
     return v_sum(sum);
 }
 
+/* Two sums, whose additions do not wait for each other. */
+void V_LEVEL(nano_softmax_grad)(const float *p, float *d, int64_t n) {
+    vf even = v_zero(), odd = v_zero();
+    for (int64_t i = 0; i < n; i += 2 * V_LANES) {
+        even = v_fma(v_get(p + i, n - i), v_get(d + i, n - i), even);
+        if (i + V_LANES < n) {
+            odd = v_fma(v_get(p + i + V_LANES, n - i - V_LANES), v_get(d + i + V_LANES, n - i - V_LANES), odd);
+        }
+    }
+    const vf sum = v_set(v_sum(v_add(even, odd)));
+    for (int64_t i = 0; i < n; i += V_LANES) {
+        v_put(d + i, v_mul(v_get(p + i, n - i), v_sub(v_get(d + i, n - i), sum)), n - i);
+    }
+}
+
 /* Elements i .. of a row, `left` of them if that is less than V_LANES; then anything. i is whole vectors. */
 V_INLINE vf load_value(const nano_type type, const uint8_t *row, int64_t i, int64_t left) {
     if (type == NANO_TYPE_Q8_0) { /* blocks can be read beyond `left` */
