@@ -214,6 +214,9 @@ static nano_status find_pairs(copier *c) {
     return NANO_OK;
 }
 
+/* A checkpoint of a training is an adapter, too: with tensors of the optimiser's. */
+static bool is_of_training(const nano_gguf_tensor *t) { return strncmp(t->name, "training.", 9) == 0; }
+
 /* Every tensor of the adapter has come to use. */
 static nano_status check_used(const copier *c) {
     const uint64_t n = nano_gguf_n_tensors(c->adapter);
@@ -221,9 +224,9 @@ static nano_status check_used(const copier *c) {
     for (int32_t i = 0; i < c->from->n_tensors; i++) {
         n_used += c->pairs[i].is_used ? 2 : 0;
     }
-    for (uint64_t k = 0; k < n && n_used < n; k++) { /* one of the first n_used + 1 is left over */
+    for (uint64_t k = 0; k < n && n_used < n; k++) {
         const nano_gguf_tensor *t = nano_gguf_tensor_at(c->adapter, k);
-        bool is_used = false;
+        bool is_used = is_of_training(t);
         for (int32_t i = 0; i < c->from->n_tensors && !is_used; i++) {
             is_used = c->pairs[i].is_used && (c->pairs[i].a == t || c->pairs[i].b == t);
         }
@@ -232,7 +235,7 @@ static nano_status check_used(const copier *c) {
                              nano_gguf_path(c->adapter), t->name);
         }
     }
-    return n > 0 ? NANO_OK : nano_fail(c->err, NANO_ERR_NOT_FOUND, "%s: no tensors", nano_gguf_path(c->adapter));
+    return n_used > 0 ? NANO_OK : nano_fail(c->err, NANO_ERR_NOT_FOUND, "%s: no tensors", nano_gguf_path(c->adapter));
 }
 
 /* -------------------------------------------------------------- the adapter */
