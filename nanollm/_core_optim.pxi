@@ -16,7 +16,7 @@ cdef int _number_of(dict numbers, str what, name) except -1:
     return numbers[name]
 
 
-cdef _Input _vector(str what, x, str dtype, bint writable):
+cdef _Input _in_place(str what, x, str dtype, bint writable):
     """The memory of an array, which is not converted: `what` says whose in messages."""
     if not isinstance(x, np.ndarray) or x.dtype != np.dtype(dtype) or not x.flags.c_contiguous:
         found = f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
@@ -64,7 +64,7 @@ cdef class Adam:
         self.n = i
 
     cdef void *hold(self, str what, x, bint writable) except NULL:
-        cdef _Input data = _vector(what, x, "float32", writable)
+        cdef _Input data = _in_place(what, x, "float32", writable)
         self.held.append(data)
         return data.view.buf
 
@@ -198,7 +198,7 @@ def lbfgs(fun, x, *, progress=None, **options):
     cdef nano_status status
     cdef nano_lbfgs_result result
     cdef _LbfgsJob job = _LbfgsJob()
-    cdef _Input c_x = _vector("lbfgs: x", x, "float64", True), work
+    cdef _Input c_x = _in_place("lbfgs: x", x, "float64", True), work
     cdef int64_t n = x.size
     job.fun = fun
     job.progress = progress
@@ -216,8 +216,8 @@ def lbfgs_flat(fun, values, gradients, work, *, progress=None, **options):
     cdef nano_status status
     cdef nano_lbfgs_result result
     cdef _LbfgsJob job = _LbfgsJob()
-    cdef _Input c_values = _vector("lbfgs: values", values, "float32", True)
-    cdef _Input c_gradients = _vector("lbfgs: gradients", gradients, "float32", False)
+    cdef _Input c_values = _in_place("lbfgs: values", values, "float32", True)
+    cdef _Input c_gradients = _in_place("lbfgs: gradients", gradients, "float32", False)
     cdef _Input c_work = _Input(work, True)
     cdef int64_t n = values.size
     if values.shape != gradients.shape:
