@@ -191,15 +191,16 @@ def format_bytes(n: int) -> str:
 
 
 class Interruptible:
-    """While entered, Ctrl-C calls `stop` instead of raising KeyboardInterrupt; a second one raises it.
+    """While entered, Ctrl-C, or any of `signals`, calls `stop` instead of raising KeyboardInterrupt; a second raises it.
 
     Python runs signal handlers between byte codes, so a step that spends seconds inside the core would answer
     late. The byte that Python writes to the wake-up descriptor arrives at once, and a thread waits for it.
     For the main thread only.
     """
 
-    def __init__(self, stop: Callable[[], None]) -> None:
+    def __init__(self, stop: Callable[[], None], signals: Sequence[int] = (signal.SIGINT,)) -> None:
         self._stop = stop
+        self._signals = signals
         self._count = 0
 
     def __enter__(self) -> Interruptible:
@@ -207,7 +208,7 @@ class Interruptible:
         os.set_blocking(self._write, False)
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
-        self._old_handler = signal.signal(signal.SIGINT, self._on_signal)
+        self._old_handlers = {number: signal.signal(number, self._on_signal) for number in self._signals}
         self._old_fd = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         return self
 
@@ -215,7 +216,8 @@ class Interruptible:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         signal.set_wakeup_fd(self._old_fd)
-        signal.signal(signal.SIGINT, self._old_handler)
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
         os.write(self._write, b"\0")
         self._thread.join()
         os.close(self._read)
@@ -223,7 +225,7 @@ class Interruptible:
 
     def _watch(self) -> None:
         while (number := os.read(self._read, 1)) != b"\0":
-            if number == bytes([signal.SIGINT]):
+            if number[0] in self._signals:
                 self._stop()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

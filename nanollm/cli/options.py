@@ -203,7 +203,7 @@ def _add_sampling(parser: ArgumentParser, default: SamplerParams) -> None:
             *names, dest=field, type=kind, default=None, metavar=metavar, help=f"{text} (default: {shown})"
         )
 
-    any_number, fraction = _number(), _number(0.0, 1.0)
+    any_number, fraction = number_in(), number_in(0.0, 1.0)
     group.add_argument("-s", "--seed", type=int_in(-1), default=-1, metavar="N", help="-1: a fresh one (default: -1)")
     add("--temp", "--temperature", field="temperature", kind=any_number, text="temperature; 0: greedy", metavar="X")
     add("--top-k", field="top_k", kind=int_in(), text="keep the N best tokens; 0: all")
@@ -301,7 +301,7 @@ def int_in(low: int | None = None, high: int | None = None) -> Callable[[str], i
     return integer
 
 
-def _number(low: float | None = None, high: float | None = None) -> Callable[[str], float]:
+def number_in(low: float | None = None, high: float | None = None) -> Callable[[str], float]:
     def number(text: str) -> float:
         value = float(text)
         if value != value or (low is not None and value < low) or (high is not None and value > high):
@@ -322,7 +322,7 @@ def _bias(text: str) -> tuple[int, float]:
     try:
         if match is None:
             raise ValueError
-        return int(match[1]), _number()(match[2])
+        return int(match[1]), number_in()(match[2])
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text}: expected ID+BIAS or ID-BIAS, as in 15043+1") from None
 

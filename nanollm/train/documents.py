@@ -20,7 +20,7 @@ from ..errors import FileError, FormatError, NanoError, NotFoundError
 if TYPE_CHECKING:
     from ..chat import ChatTemplate
 
-__all__ = ["Document", "Piece", "read"]
+__all__ = ["Document", "Piece", "is_records", "read"]
 
 _JSON_SUFFIXES = (".jsonl", ".ndjson")
 _CHUNK = 1 << 18  # characters tokenised at a time
@@ -49,6 +49,11 @@ class Document:
     """By a chat template: special tokens are spelt out, the first of all among them."""
 
 
+def is_records(path: str | os.PathLike[str]) -> bool:
+    """Does the file hold a JSON object a line?"""
+    return Path(path).suffix.lower() in _JSON_SUFFIXES
+
+
 def read(
     path: str | os.PathLike[str], *, template: ChatTemplate | None = None, separator: str | None = None
 ) -> Iterator[Document]:
@@ -56,7 +61,7 @@ def read(
     of a file that is no JSON. Raises FileError, and FormatError with the line."""
     try:
         with Path(path).open(encoding="utf-8", errors="replace", newline="") as file:
-            if Path(path).suffix.lower() in _JSON_SUFFIXES:
+            if is_records(path):
                 yield from _records(file, os.fspath(path), template)
             elif separator:
                 yield from _separated(file, os.fspath(path), separator)
