@@ -8,6 +8,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#ifdef NANO_HAVE_CUDA
+#  include <dlfcn.h>
+#endif
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +22,11 @@
 #include <unistd.h>
 
 void nano_thread_yield(void) { (void)sched_yield(); }
+
+#ifdef NANO_HAVE_CUDA
+void *nano_library_open(const char *path) { return dlopen(path, RTLD_NOW | RTLD_LOCAL); }
+void *nano_library_find(void *library, const char *name) { return dlsym(library, name); }
+#endif
 
 size_t nano_page_size(void) {
     long n = sysconf(_SC_PAGESIZE);

@@ -88,6 +88,12 @@ static inline void nano_cpu_relax(void) {
 
 void nano_thread_yield(void);
 
+#ifdef NANO_HAVE_CUDA
+/* A shared library, loaded for the rest of the process; NULL when there is none. And what a name in it stands for. */
+void *nano_library_open(const char *path);
+void *nano_library_find(void *library, const char *name);
+#endif
+
 /* A set of CPUs, bit i % 64 of word i / 64; what is beyond the last is as if it were not there. */
 enum { NANO_MAX_CPUS = 1024 };
 
