@@ -119,6 +119,22 @@ typedef void nano_multiply_fn(const nano_multiply_args *args);
 typedef void nano_transpose_fn(const float *x, int64_t x_stride, int64_t n_rows, int64_t n_cols, float *y,
                                int64_t y_stride);
 
+/* A step of ADAM (see ggml_core.h) over n parameters, per element, in this order, no operation fused with another:
+ *   g' = g * gradient + w * into_gradient      m = m * beta1 + g' * rest1      v = v * beta2 + g' * g' * rest2
+ *   w = w * keep - m * rate / (sqrt(v) * spread + eps)
+ * The four vectors are apart from one another. The same bits at every level. */
+typedef struct nano_adam_args {
+    int64_t n;
+    float *w;
+    const float *g;
+    float *m, *v;
+    float gradient, into_gradient, beta1, rest1, beta2, rest2, keep, rate, spread, eps;
+} nano_adam_args;
+
+typedef void nano_adam_fn(const nano_adam_args *args);
+/* The sum of x[i]^2 in f64, as optim/sums.h adds up: the same bits at every level. */
+typedef double nano_sum_squares_fn(const float *x, int64_t n);
+
 /* linear over many columns on a matrix unit: weights and activations rounded to bfloat16 (nearest even), sums in f32.
  * An output's order of addition is its own, not that of the type's other kernel; it depends on n alone.
  * args->x: groups of NANO_WIDE_GROUP columns on a cache line, nano_wide_group_bytes(n) each, the last filled up with

@@ -2,7 +2,7 @@
 #include <math.h>
 
 #include "base/error.h"
-#include "optim/sums.h"
+#include "cpu/kernels.h"
 
 /* One pass over the gradients for their norm, which also finds what is not finite, and one over all four vectors: 32
  * bytes a parameter in all, which is what bounds the time. */
@@ -10,30 +10,6 @@
 nano_adam nano_adam_default(void) {
     const nano_adam adam = {0.9, 0.999, 1e-8, 0.0, true};
     return adam;
-}
-
-/* What a span's step multiplies with. */
-typedef struct factors {
-    float gradient;      /* 1, or less when clipped */
-    float into_gradient; /* decay that is not decoupled */
-    float beta1, rest1, beta2, rest2;
-    float keep;   /* of the value: less than 1 where decay is decoupled */
-    float rate;   /* with m's correction */
-    float spread; /* v's correction */
-    float eps;
-} factors;
-
-/* Plain C that a compiler turns into vectors: every operation is one of IEEE 754's, so the bits are the same whatever
- * the vectors. (CMakeLists.txt says that sqrtf need not set errno.) */
-static void update(const factors *f, int64_t n, float *restrict w, const float *restrict g, float *restrict m,
-                   float *restrict v) {
-    const factors k = *f;
-    for (int64_t i = 0; i < n; i++) {
-        const float gradient = g[i] * k.gradient + w[i] * k.into_gradient;
-        m[i] = m[i] * k.beta1 + gradient * k.rest1;
-        v[i] = v[i] * k.beta2 + gradient * gradient * k.rest2;
-        w[i] = w[i] * k.keep - m[i] * k.rate / (sqrtf(v[i]) * k.spread + k.eps);
-    }
 }
 
 static nano_status check_options(const nano_adam *adam, int64_t step, nano_error *err) {
@@ -66,11 +42,16 @@ static nano_status check_span(const nano_adam_span *s, int32_t i, nano_error *er
     return NANO_OK;
 }
 
-static nano_status find_factors(const nano_adam *adam, const nano_adam_span *s, int64_t step, double scale, factors *k,
-                                nano_error *err) {
+static nano_status find_args(const nano_adam *adam, const nano_adam_span *s, int64_t step, double scale,
+                             nano_adam_args *k, nano_error *err) {
     const double correction1 = 1.0 - pow(adam->beta1, (double)step);
     const double correction2 = 1.0 - pow(adam->beta2, (double)step);
-    k->gradient = (float)scale;
+    k->n = s->n;
+    k->w = s->value;
+    k->g = s->gradient;
+    k->m = s->m;
+    k->v = s->v;
+    k->gradient = (float)scale; /* clipped, or 1 */
     k->into_gradient = adam->decoupled ? 0.0f : (float)s->decay;
     k->beta1 = (float)adam->beta1;
     k->rest1 = (float)(1.0 - adam->beta1);
@@ -93,12 +74,13 @@ nano_status nano_adam_step(const nano_adam *adam, int64_t step, int32_t n_spans,
         return nano_fail(err, NANO_ERR_ARGUMENT, "adam: expected options and %d spans", n_spans);
     }
     NANO_TRY(check_options(adam, step, err));
-    factors k;
+    const nano_kernels *kernels = nano_kernels_current();
+    nano_adam_args k;
     double squares = 0.0;
     for (int32_t i = 0; i < n_spans; i++) {
         NANO_TRY(check_span(&spans[i], i, err));
-        NANO_TRY(find_factors(adam, &spans[i], step, 1.0, &k, err));
-        const double more = nano_sum_squares_f32(spans[i].gradient, spans[i].n);
+        NANO_TRY(find_args(adam, &spans[i], step, 1.0, &k, err));
+        const double more = kernels->sum_squares(spans[i].gradient, spans[i].n);
         if (!isfinite(more)) {
             return nano_fail(err, NANO_ERR_ARGUMENT, "adam: span %d: a gradient is not finite; nothing has changed", i);
         }
@@ -107,8 +89,8 @@ nano_status nano_adam_step(const nano_adam *adam, int64_t step, int32_t n_spans,
     const double found = sqrt(squares);
     const double scale = adam->max_norm > 0.0 && found > adam->max_norm ? adam->max_norm / found : 1.0;
     for (int32_t i = 0; i < n_spans; i++) {
-        NANO_TRY(find_factors(adam, &spans[i], step, scale, &k, err));
-        update(&k, spans[i].n, spans[i].value, spans[i].gradient, spans[i].m, spans[i].v);
+        NANO_TRY(find_args(adam, &spans[i], step, scale, &k, err));
+        kernels->adam(&k);
     }
     if (norm != NULL) {
         *norm = found;

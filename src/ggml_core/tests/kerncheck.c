@@ -754,6 +754,7 @@ static void check_nano_exp_sum_fn(nano_exp_sum_fn *fn, nano_exp_sum_fn *ref) {
 }
 
 #include "tests/kerncheck_multiply.h"
+#include "tests/kerncheck_optim.h"
 
 #include "tests/kerncheck_bench.h"
 

@@ -133,6 +133,17 @@ BENCH(rope_halves, k->rope_halves(bench_a, bench_b, bench_y, BENCH_N, BENCH_N))
 BENCH(max, bench_y[0] = k->max(bench_a, BENCH_N))
 BENCH(exp_sum, memcpy(bench_y, bench_a, sizeof bench_a); bench_y[0] = k->exp_sum(bench_y, 4.0f, BENCH_N))
 
+static void adam_case(const nano_kernels *k) {
+    const nano_adam_args a = {BENCH_N, bench_a, bench_b, bench_y, bench_y + BENCH_N,
+                              1.0f,    0.0f,    0.9f,    0.1f,    0.999f,
+                              1e-3f,   1.0f,    1e-3f,   1.0f,    1e-8f};
+    memset(bench_y, 0, sizeof bench_y);
+    k->adam(&a);
+}
+
+BENCH(adam, adam_case(k))
+BENCH(sum_squares, bench_y[0] = (float)k->sum_squares(bench_a, BENCH_N))
+
 /* Columns are the heads that share one key-value head. */
 static void weigh_case(nano_weigh_fn *fn, nano_type type) {
     const nano_weigh_args a = {BENCH_HEAD,
@@ -206,6 +217,8 @@ static void bench(const nano_kernels *k, const char *filter) {
         {"weigh_q8_0", bench_weigh_q8_0},
         {"weigh_q4_0", bench_weigh_q4_0},
         {"transpose_f32", bench_transpose_f32},
+        {"adam", bench_adam},
+        {"sum_squares", bench_sum_squares},
     };
 #define NANO_KERNEL(name, fn)                                                 \
     if (strncmp(#name, "linear_", 7) == 0 && strstr(#name, filter) != NULL) { \
