@@ -6,7 +6,7 @@
 
 #include <unistd.h>
 
-enum { VOCAB = 11, EMBD = 8, MAX_TOKENS = 96, MAX_PARAMS = 64, PROGRAM_BYTES = 1 << 17 };
+enum { VOCAB = 11, EMBD = 8, MAX_TOKENS = 96, MAX_PARAMS = 64, PROGRAM_BYTES = 1 << 18 };
 
 /* ------------------------------------------------------------------ graphs */
 
@@ -274,40 +274,43 @@ static int32_t build_llama(builder *b) {
     return loss_of(b, norm_of(b, "rms_norm", x, "norm", NULL, EMBD), EMBD);
 }
 
-/* Parameters before and behind frozen matrices of the types that their names say. */
+/* Parameters before and behind frozen matrices of the types that their names say. All is linear, so that gradients do not
+ * depend on what the forward pass makes of its activations for the sake of quantised weights. */
 static int32_t build_frozen(builder *b) {
     int32_t x = op(b, "linear", embed(b, "tokens"), weight(b, "a", EMBD, 64), -1);
     x = op(b, "linear", x, weight(b, "frozen.Q8_0", 64, 32), weight(b, "bias", 32, 0));
-    x = op_int(b, "linear", x, weight(b, "frozen.Q4_0", 32, 64), -1, NANO_ACT_SILU);
-    x = op(b, "linear", norm_of(b, "rms_norm", x, "frozen.norm", NULL, 64), weight(b, "frozen.F16", 64, EMBD), -1);
+    x = op(b, "linear", x, weight(b, "frozen.Q4_0", 32, 256), -1);
+    x = op(b, "linear", x, weight(b, "frozen.Q4_K", 256, 12), -1);
+    x = op(b, "linear", x, weight(b, "frozen.F16", 12, EMBD), -1);
     x = op(b, "mul", op(b, "add", x, weight(b, "shift", EMBD, 0), -1), weight(b, "frozen.factor", EMBD, 0), -1);
-    return loss_of(b, x, EMBD);
+    return op_float(b, "sum", x, -1, -1, 1.0);
 }
 
 static const struct {
     const char *name;
     int32_t (*build)(builder *b);
     int32_t n_first, n_second; /* tokens of the two sequences */
+    double loss_tolerance;     /* relative */
 } cases[] = {
-    {"rows", build_rows, 9, 5},
-    {"tied", build_tied, 9, 5},
-    {"linear", build_linear, 9, 5},
-    {"norm", build_norm, 9, 5},
-    {"rms_norm", build_rms_norm, 9, 5},
-    {"gelu, silu", build_gelu_silu, 9, 5},
-    {"swiglu", build_swiglu, 9, 5},
-    {"add, mul, scale", build_add_mul_scale, 9, 5},
-    {"views", build_views, 9, 5},
-    {"rope", build_rope, 9, 5},
-    {"attention", build_attention, 9, 5},
-    {"attention over blocks", build_attention, 75, 20},
-    {"attention, odd", build_attention_odd, 9, 5},
-    {"attention, odd, over blocks", build_attention_odd, 75, 20},
-    {"attention, shared keys", build_attention_shared, 9, 5},
-    {"sum", build_sum, 9, 5},
-    {"gpt2", build_gpt2, 9, 5},
-    {"llama", build_llama, 9, 5},
-    {"frozen", build_frozen, 9, 5},
+    {"rows", build_rows, 9, 5, 1e-6},
+    {"tied", build_tied, 9, 5, 1e-6},
+    {"linear", build_linear, 9, 5, 1e-6},
+    {"norm", build_norm, 9, 5, 1e-6},
+    {"rms_norm", build_rms_norm, 9, 5, 1e-6},
+    {"gelu, silu", build_gelu_silu, 9, 5, 1e-6},
+    {"swiglu", build_swiglu, 9, 5, 1e-6},
+    {"add, mul, scale", build_add_mul_scale, 9, 5, 1e-6},
+    {"views", build_views, 9, 5, 1e-6},
+    {"rope", build_rope, 9, 5, 1e-6},
+    {"attention", build_attention, 9, 5, 1e-6},
+    {"attention over blocks", build_attention, 75, 20, 1e-6},
+    {"attention, odd", build_attention_odd, 9, 5, 1e-6},
+    {"attention, odd, over blocks", build_attention_odd, 75, 20, 1e-6},
+    {"attention, shared keys", build_attention_shared, 9, 5, 1e-6},
+    {"sum", build_sum, 9, 5, 1e-6},
+    {"gpt2", build_gpt2, 9, 5, 1e-6},
+    {"llama", build_llama, 9, 5, 1e-6},
+    {"frozen", build_frozen, 9, 5, 0.2}, /* whose activations are quantised, too; a sum of both signs */
 };
 
 /* ------------------------------------------------------------------- files */
@@ -402,12 +405,13 @@ typedef struct gradients {
     uint64_t activations;          /* bytes planned */
 } gradients;
 
-static void read_gradients(nano_session *session, gradients *out) {
+static void read_gradients(const nano_graph *g, nano_session *session, gradients *out) {
     out->n_params = nano_session_n_params(session);
     CHECK(out->n_params > 0 && out->n_params <= MAX_PARAMS);
     for (int32_t i = 0; i < out->n_params && i < MAX_PARAMS; i++) {
         nano_param *p = &out->params[i];
         CHECK_OK(nano_session_param(session, i, p, &check_error));
+        p->name = g->tensors[nano_graph_find_weight(g, 0, p->name)].name; /* the model's is gone with it */
         float *copy = malloc((size_t)p->n * 2 * sizeof *copy);
         memcpy(copy, p->value, (size_t)p->n * sizeof *copy);
         memcpy(copy + p->n, p->gradient, (size_t)p->n * sizeof *copy);
@@ -446,7 +450,7 @@ static void run_session(const nano_graph *g, const nano_gguf *gguf, const batch 
     CHECK_OK(nano_session_gradient(session, s->n_tokens, s->tokens, s->slots, s->targets, s->weights, &out->loss,
                                    &check_error));
     out->activations = nano_plan_memory(plan).activations;
-    read_gradients(session, out);
+    read_gradients(g, session, out);
     nano_session_free(session);
     nano_plan_free(plan);
     nano_model_free(model);
@@ -493,7 +497,7 @@ static double difference(reference *r, int32_t w, int64_t k, int32_t loss) {
 }
 
 /* How far gradients may be from the differences, relative to their norm: f32 sums of some hundred products. */
-static const double tolerance = 1e-5;
+static const double tolerance = 3e-6;
 
 static void compare_param(const char *name, reference *r, const nano_param *p, int32_t loss) {
     const int32_t w = nano_graph_find_weight(r->graph, p->file, p->name);
@@ -504,6 +508,7 @@ static void compare_param(const char *name, reference *r, const nano_param *p, i
         error += off * off;
         norm += expected * expected;
     }
+    reference_run(r, w + 1, loss); /* as it was */
     if (!(sqrt(error) <= tolerance * sqrt(norm)) || !(norm > 1e-6)) {
         fprintf(stderr, "%s: gradient of %s is off by %g, its norm is %g\n", name, p->name, sqrt(error), sqrt(norm));
         CHECK(!"within the tolerance");
@@ -547,9 +552,11 @@ static void test_case(int i, bool seen[]) {
     run_session(b.g, gguf, &s, 3, &three);
     run_session(again.g, gguf, &s, 2, &recomputed);
     CHECK(one.n_params == n_params);
-    CHECK(fabs(one.loss - r.values[loss][0]) <= 1e-6 * fabs(r.values[loss][0]));
+    CHECK(fabs(one.loss - r.values[loss][0]) <= cases[i].loss_tolerance * fabs(r.values[loss][0]));
     CHECK(same_bits(&one, &three));
     CHECK(same_bits(&one, &recomputed));
+    const bool has_layers = nano_graph_find_weight(b.g, 0, "blk.2.out") >= 0;
+    CHECK(!has_layers || recomputed.activations < one.activations / 4 * 3);
     b.g->n_tensors = n; /* the reference knows forward ops alone */
     for (int32_t p = 0; p < one.n_params; p++) {
         compare_param(cases[i].name, &r, &one.params[p], loss);
@@ -614,19 +621,16 @@ static void test_joins(void) {
     nano_graph_free(pieces.g);
 }
 
-/* Of the three layers, the two in front are computed again, but for what crosses to the next one and what no gradient
- * reads: linears whose results are only added, and the writing of keys and values. */
+/* Each layer is computed again, but for what crosses to the next one, what no gradient reads (the linears behind v and
+ * at the end of the layer) and the writing of keys and values. */
 static void test_recomputed(void) {
     builder b = make_builder();
     int32_t params[MAX_PARAMS];
     const int32_t loss = build_llama(&b);
-    const int linears = count_ops(b.g, "linear"), attentions = count_ops(b.g, "attention");
-    const int writes = count_ops(b.g, "kv_write"), tables = count_ops(b.g, "rope_table");
     CHECK_OK(nano_graph_backward(b.g, loss, list_params(b.g, params), params, true, &check_error));
-    CHECK(count_ops(b.g, "linear") == linears + 3 * 6); /* q, k, out, gate, up; v is only written */
-    CHECK(count_ops(b.g, "attention") == attentions + 3);
-    CHECK(count_ops(b.g, "kv_write") == writes);
-    CHECK(count_ops(b.g, "rope_table") >= tables);
+    CHECK(count_ops(b.g, "linear") == 3 * 7 + 1 + 3 * 5);
+    CHECK(count_ops(b.g, "attention") == 3 + 3);
+    CHECK(count_ops(b.g, "kv_write") == 3 * 2);
     nano_graph_free(b.g);
 }
 
