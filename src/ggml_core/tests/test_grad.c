@@ -119,14 +119,15 @@ static int32_t build_gelu_silu(builder *b) {
     return loss_of(b, op(b, "add", op(b, "gelu", x, -1, -1), op(b, "silu", view(b, x, 0, EMBD, 0), -1, -1), -1), EMBD);
 }
 
-/* Two matrices, one matrix twice, and heads. */
+/* Two matrices, one matrix twice, heads, and both cut from one matrix's result in the other order. */
 static int32_t build_swiglu(builder *b) {
     const int32_t x = embed(b, "tokens"), gate = op(b, "linear", x, weight(b, "gate", EMBD, 6), -1);
     const int32_t up = op(b, "linear", x, weight(b, "up", EMBD, 6), -1);
+    const int32_t both = op(b, "linear", x, weight(b, "both", EMBD, 12), -1);
     const int32_t heads = op(b, "swiglu", view(b, gate, 0, 3, 2), view(b, up, 0, 3, 2), -1);
-    const int32_t twice = op(b, "swiglu", gate, gate, -1);
-    return loss_of(b, op(b, "add", op(b, "swiglu", gate, up, -1), op(b, "mul", twice, view(b, heads, 0, 6, 0), -1), -1),
-                   6);
+    const int32_t twice = op(b, "mul", op(b, "swiglu", gate, gate, -1), view(b, heads, 0, 6, 0), -1);
+    const int32_t fused = op(b, "swiglu", view(b, both, 6, 6, 0), view(b, both, 0, 6, 0), -1);
+    return loss_of(b, op(b, "add", op(b, "swiglu", gate, up, -1), op(b, "add", twice, fused, -1), -1), 6);
 }
 
 /* With a vector, with another activation, with itself. */
