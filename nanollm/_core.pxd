@@ -166,8 +166,13 @@ cdef extern from "ggml_core.h" nogil:
 
     nano_status nano_graph_create(nano_graph **out, nano_error *err)
     void nano_graph_free(nano_graph *graph)
-    nano_status nano_graph_weight(
-        nano_graph *graph, const char *name, int32_t n_dims, const int64_t *ne, int32_t *out, nano_error *err)
+    nano_status nano_graph_weight_of(
+        nano_graph *graph, int32_t file, const char *name, int32_t n_dims, const int64_t *ne, int32_t *out,
+        nano_error *err)
+    nano_status nano_graph_adapt(
+        const nano_graph *graph, const nano_gguf *adapter, int32_t file, float scale, nano_graph **out,
+        nano_error *err)
+    nano_status nano_adapter_check(const nano_gguf *adapter, const nano_gguf *model, nano_error *err)
     nano_status nano_graph_input(nano_graph *graph, nano_input kind, int32_t *out, nano_error *err)
     nano_status nano_graph_cache(
         nano_graph *graph, int32_t index, int64_t n_head_kv, int64_t head_dim, int32_t *out, nano_error *err)
@@ -192,6 +197,9 @@ cdef extern from "ggml_core.h" nogil:
 
     ctypedef struct nano_model
 
+    ctypedef enum nano_optimizer:
+        NANO_OPTIMIZER_NONE
+
     ctypedef struct nano_limits:
         int32_t n_ctx
         int32_t n_batch
@@ -205,6 +213,8 @@ cdef extern from "ggml_core.h" nogil:
         nano_type type_v
         bint deterministic
         bint importance
+        nano_optimizer optimizer
+        int32_t history
 
     ctypedef struct nano_memory:
         uint64_t weights
@@ -212,14 +222,18 @@ cdef extern from "ggml_core.h" nogil:
         uint64_t activations
         uint64_t outputs
         uint64_t scratch
+        uint64_t parameters
+        uint64_t gradients
+        uint64_t optimizer
         uint64_t bookkeeping
         uint64_t allocated
         uint64_t total
 
     ctypedef struct nano_plan
 
-    nano_status nano_model_create(
-        const nano_gguf *gguf, const void *program, size_t size, nano_model **out, nano_error *err)
+    nano_status nano_model_create_with(
+        const nano_gguf *const *files, int32_t n_files, const void *program, size_t size, nano_model **out,
+        nano_error *err)
     void nano_model_free(nano_model *model)
     int64_t nano_model_n_vocab(const nano_model *model)
     nano_limits nano_limits_default()
@@ -256,6 +270,26 @@ cdef extern from "ggml_core.h" nogil:
         nano_session *session, int32_t slot, const char *path, int32_t *tokens, int32_t capacity, int32_t *n_tokens,
         nano_error *err)
     void nano_session_cancel(nano_session *session)
+
+    ctypedef struct nano_param:
+        const char *name
+        int32_t file
+        nano_type type
+        int32_t n_dims
+        int64_t ne[4]
+        int64_t n
+        int64_t offset
+        float *value
+        float *gradient
+
+    int32_t nano_session_n_params(const nano_session *session)
+    nano_status nano_session_param(nano_session *session, int32_t i, nano_param *out, nano_error *err)
+    void nano_session_flat(
+        nano_session *session, int64_t *n, float **values, float **gradients, void **state, size_t *state_bytes)
+    nano_status nano_session_gradient(
+        nano_session *session, int32_t n_tokens, const int32_t *tokens, const int32_t *slots, const int32_t *targets,
+        const float *weights, double *loss, nano_error *err)
+    void nano_session_zero_gradients(nano_session *session)
     const char *nano_cpu_level()
     const char *nano_cpu_levels()
     nano_status nano_cpu_set_level(const char *level, nano_error *err)

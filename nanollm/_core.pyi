@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Buffer
 
-from nanollm._types import Limits, Memory, QuantizeStep, SamplerParams, TensorInfo
+from nanollm._types import Limits, Memory, Param, QuantizeStep, SamplerParams, TensorInfo
 
 DIM_T: Final[int]
 """Stands in a shape for the tokens of a step."""
@@ -134,7 +134,9 @@ class Graph:
 
     @staticmethod
     def load(data: Buffer) -> Graph: ...
-    def weight(self, name: str, shape: Sequence[int]) -> int: ...
+    def weight(self, name: str, shape: Sequence[int], file: int = 0) -> int:
+        """A weight of one of the files that `CoreModel` is given: 0 the model's."""
+
     def input(self, kind: str) -> int: ...
     def cache(self, index: int, n_head_kv: int, head_dim: int) -> int: ...
     def op(
@@ -155,16 +157,27 @@ class Graph:
         UnsupportedError where an op on the way has no derivative.
         """
 
+    def adapt(self, adapter: Gguf | None, file: int = 1, scale: float = 1.0) -> Graph:
+        """A new graph with a LoRA adapter in it, the file of this number in `CoreModel`.
+
+        Without an adapter: the same graph with every linear's fused activation as an op of its own, which is what to
+        differentiate. NotFoundError for a matrix that the graph has no use for.
+        """
+
     @property
     def n_tensors(self) -> int: ...
     def shape(self, tensor: int) -> tuple[int, ...]: ...
     def save(self) -> bytes: ...
 
+def adapter_check(adapter: Gguf, model: Gguf | None = None) -> None:
+    """Raises UnsupportedError unless `adapter` is a LoRA adapter, and ArgumentError where it is one of another
+    architecture than `model`."""
+
 @final
 class CoreModel:
-    """A file and a program bound together. May be shared between threads."""
+    """Files (the model's, its adapters') and a program bound together. May be shared between threads."""
 
-    def __init__(self, gguf: Gguf, program: Buffer) -> None: ...
+    def __init__(self, files: Gguf | Sequence[Gguf], program: Buffer) -> None: ...
     @property
     def n_vocab(self) -> int: ...
     @property
@@ -205,6 +218,24 @@ class Session:
     def load(self, path: str | os.PathLike[str], capacity: int, slot: int = 0) -> list[int]:
         """Makes the slot hold what a file has; its tokens, at most `capacity`."""
 
+    @property
+    def params(self) -> list[Param]:
+        """What is trained, in the order of the program's weights: the session's own memory."""
+
+    def flat(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
+        """All parameters and all gradients, each as one vector of the session's own memory, parameter after parameter
+        with zeros between; and the room for the optimiser of the limits, zeros when the session is made."""
+
+    def gradient(
+        self, tokens: ArrayLike, slots: ArrayLike | None, targets: ArrayLike, weights: ArrayLike | None = None
+    ) -> float:
+        """Forward and backward over sequences from position 0: adds to the gradients, returns the weighted sum of losses.
+
+        A slot's tokens lie next to each other. `targets`: the token to predict at each one, below 0 for none.
+        `weights`: what each target counts; None is 1 / number of targets.
+        """
+
+    def zero_gradients(self) -> None: ...
     def cancel(self) -> None: ...
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...

@@ -9,7 +9,7 @@ and no view can dangle.
 import os
 from array import array
 
-from nanollm._types import Limits, Memory, QuantizeStep, SamplerParams, TensorInfo
+from nanollm._types import Limits, Memory, Param, QuantizeStep, SamplerParams, TensorInfo
 from nanollm.errors import ArgumentError, NotFoundError, error_from_status
 
 cimport cython
@@ -35,9 +35,12 @@ cdef dict _INPUTS = {
     "targets": NANO_INPUT_TARGETS, "weights": NANO_INPUT_WEIGHTS,
 }
 
+cdef tuple _OPTIMIZERS = ("none", "adam", "lbfgs")  # by nano_optimizer
+
 include "_core_crossing.pxi"
 include "_core_types.pxi"
 include "_core_gguf.pxi"
 include "_core_graph.pxi"
+include "_core_session.pxi"
 include "_core_text.pxi"
 include "_core_optim.pxi"

@@ -77,6 +77,18 @@ cdef class _NumPy:
 cdef object np = _NumPy()
 
 
+cdef object _vector(_Handle owner, void *data, Py_ssize_t n, bint is_float):
+    """n floats, or bytes, of the core's memory as an array that keeps `owner` alive."""
+    cdef _View view = _View()
+    view.owner = owner
+    view.data = data
+    view.format = b"f" if is_float else b"B"
+    view.ndim = 1
+    view.itemsize = view.strides[0] = sizeof(float) if is_float else 1
+    view.shape[0] = n
+    return np.asarray(view) if n > 0 else np.empty(0, dtype=np.float32 if is_float else np.uint8)
+
+
 cdef int32_t _int32(str name, value) except? -1:
     try:
         return value

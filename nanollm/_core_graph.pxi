@@ -1,4 +1,4 @@
-# Part of _core.pyx. Graphs, models, plans, sessions.
+# Part of _core.pyx. Graphs, models, plans.
 
 # ------------------------------------------------------------------- graph
 
@@ -35,13 +35,13 @@ cdef class Graph:
         self.p = p
         return self
 
-    def weight(self, name, shape):
+    def weight(self, name, shape, file=0):
         cdef nano_error err
         cdef int64_t ne[4]
         cdef int32_t out = -1
         cdef bytes encoded = _name(name)
         cdef int n = _dims(shape, ne)
-        _check(nano_graph_weight(self.p, encoded, n, ne, &out, &err), &err)
+        _check(nano_graph_weight_of(self.p, file, encoded, n, ne, &out, &err), &err)
         return out
 
     def input(self, kind):
@@ -106,6 +106,21 @@ cdef class Graph:
             status = nano_graph_backward(self.p, c_loss, n, <const int32_t *>a.view.buf, c_recompute, &err)
         _check(status, &err)
 
+    def adapt(self, Gguf adapter, file=1, scale=1.0):
+        cdef nano_error err
+        cdef nano_status status
+        cdef nano_graph *p = NULL
+        cdef const nano_gguf *c_adapter = NULL if adapter is None else adapter.get_p()
+        cdef int32_t c_file = file
+        cdef float c_scale = scale
+        with nogil:
+            status = nano_graph_adapt(self.p, c_adapter, c_file, c_scale, &p, &err)
+        _check(status, &err)
+        cdef Graph out = Graph()
+        nano_graph_free(out.p)
+        out.p = p
+        return out
+
     @property
     def n_tensors(self):
         return nano_graph_n_tensors(self.p)
@@ -127,11 +142,17 @@ cdef class Graph:
         return bytes(data)
 
 
+def adapter_check(Gguf adapter not None, Gguf model=None):
+    cdef nano_error err
+    cdef const nano_gguf *c_model = NULL if model is None else model.get_p()
+    _check(nano_adapter_check(adapter.get_p(), c_model, &err), &err)
+
+
 # ------------------------------------------------------------- model, plan
 
 cdef class _Model(_Handle):
     cdef nano_model *p
-    cdef _Gguf gguf
+    cdef list files
 
     def __dealloc__(self):
         nano_model_free(self.p)
@@ -141,15 +162,31 @@ cdef class _Model(_Handle):
 cdef class CoreModel:
     cdef _Model handle
 
-    def __init__(self, Gguf gguf not None, program):
+    def __init__(self, files, program):
         cdef nano_error err
         cdef nano_status status
         cdef _Input a = _Input(program)
         cdef _Model handle = _Model()
-        cdef nano_gguf *file = gguf.get_p()
-        handle.gguf = gguf.handle
-        with nogil:
-            status = nano_model_create(file, a.view.buf, a.view.len, &handle.p, &err)
+        cdef Gguf gguf
+        cdef int32_t i, n
+        if isinstance(files, Gguf):
+            files = (files,)
+        n = len(files)
+        cdef const nano_gguf **c_files = <const nano_gguf **>PyMem_Malloc(max(n, 1) * sizeof(nano_gguf *))
+        if c_files == NULL:
+            raise MemoryError
+        try:
+            handle.files = []
+            for i in range(n):
+                gguf = files[i]
+                if gguf is None:
+                    raise TypeError("expected a Gguf, found None")
+                c_files[i] = gguf.get_p()
+                handle.files.append(gguf.handle)
+            with nogil:
+                status = nano_model_create_with(c_files, n, a.view.buf, a.view.len, &handle.p, &err)
+        finally:
+            PyMem_Free(c_files)
         _check(status, &err)
         self.handle = handle
 
@@ -175,11 +212,12 @@ cdef object _limits_from_c(nano_limits c):
     return Limits(n_ctx=c.n_ctx, n_batch=c.n_batch, n_slots=c.n_slots, n_outputs=c.n_outputs, n_threads=c.n_threads,
                   n_threads_batch=c.n_threads_batch, cpu_mask=mask, poll=c.poll,
                   type_k=_type_str(c.type_k), type_v=_type_str(c.type_v), deterministic=c.deterministic,
-                  importance=c.importance)
+                  importance=c.importance, optimizer=_OPTIMIZERS[<int>c.optimizer], history=c.history)
 
 
 cdef nano_limits _limits_to_c(limits) except *:
     cdef nano_limits c = nano_limits_default()
+    cdef int number
     if limits is not None:
         c.n_ctx = _int32("limits: n_ctx", limits.n_ctx)
         c.n_batch = _int32("limits: n_batch", limits.n_batch)
@@ -196,6 +234,12 @@ cdef nano_limits _limits_to_c(limits) except *:
         c.type_v = _type(limits.type_v)
         c.deterministic = limits.deterministic
         c.importance = limits.importance
+        if limits.optimizer not in _OPTIMIZERS:
+            raise ArgumentError(f"limits: unknown optimizer {limits.optimizer!r}, expected one of "
+                                f"{', '.join(_OPTIMIZERS)}")
+        number = _OPTIMIZERS.index(limits.optimizer)
+        c.optimizer = <nano_optimizer>number
+        c.history = _int32("limits: history", limits.history)
     return c
 
 
@@ -248,172 +292,9 @@ cdef class Plan:
     def memory(self):
         cdef nano_memory m = nano_plan_memory(self.get_made().p)
         return Memory(weights=m.weights, cache=m.cache, activations=m.activations, outputs=m.outputs,
-                      scratch=m.scratch, bookkeeping=m.bookkeeping, allocated=m.allocated, total=m.total)
+                      scratch=m.scratch, parameters=m.parameters, gradients=m.gradients, optimizer=m.optimizer,
+                      bookkeeping=m.bookkeeping, allocated=m.allocated, total=m.total)
 
     @property
     def limits(self):
         return _limits_from_c(nano_plan_limits(self.get_made().p))
-
-
-# ----------------------------------------------------------------- session
-
-cdef class _Session(_Handle):
-    cdef nano_session *p
-    cdef _Model model
-
-    def __dealloc__(self):
-        nano_session_free(self.p)
-
-
-@cython.final
-cdef class Session:
-    cdef _Session handle
-
-    def __init__(self, Plan plan not None):
-        cdef nano_error err
-        cdef nano_status status
-        cdef _Session handle = _Session()
-        cdef _Plan c_plan = plan.get_made()
-        handle.model = c_plan.model
-        with nogil:
-            status = nano_session_create(c_plan.p, &handle.p, &err)
-        _check(status, &err)
-        self.handle = handle
-
-    cdef _Session get_idle(self):
-        if self.handle is None:
-            raise ArgumentError("the session is closed")
-        if self.handle.busy:
-            self.handle.enter()
-        return self.handle
-
-    def eval(self, tokens, slots=None, wanted=None):
-        cdef nano_error err
-        cdef nano_status status
-        cdef _Input c_tokens, c_slots, c_wanted
-        cdef const int32_t *p_slots = NULL
-        cdef const uint8_t *p_wanted = NULL
-        ids = _ints(tokens)
-        cdef int32_t n = len(ids)
-        c_tokens = _Input(ids)
-        if slots is not None:
-            numbers = _ints(slots)
-            if len(numbers) != n:
-                raise ArgumentError(f"{n} tokens, but {len(numbers)} slots")
-            c_slots = _Input(numbers)
-            p_slots = <const int32_t *>c_slots.view.buf
-        if wanted is not None:
-            flags = bytes([bool(flag) for flag in wanted])
-            if len(flags) != n:
-                raise ArgumentError(f"{n} tokens, but {len(flags)} wanted")
-            c_wanted = _Input(flags)
-            p_wanted = <const uint8_t *>c_wanted.view.buf
-        cdef _Session handle = self.get_idle()
-        handle.enter()
-        with nogil:
-            status = nano_session_eval(handle.p, n, <const int32_t *>c_tokens.view.buf, p_slots, p_wanted, &err)
-        handle.busy = False
-        _check(status, &err)
-
-    @property
-    def logits(self):
-        cdef int32_t n_rows = 0
-        cdef _Session handle = self.get_idle()
-        cdef float *data = nano_session_logits(handle.p, &n_rows)
-        cdef _View view = _View()
-        view.owner = handle
-        view.data = data
-        view.format = b"f"
-        view.ndim = 2
-        view.itemsize = sizeof(float)
-        view.shape[0] = n_rows
-        view.shape[1] = nano_model_n_vocab(handle.model.p)
-        view.strides[1] = sizeof(float)
-        view.strides[0] = view.shape[1] * view.strides[1]
-        if data == NULL or n_rows == 0:
-            return np.empty((0, view.shape[1]), dtype=np.float32)
-        return np.asarray(view)
-
-    @property
-    def closed(self):
-        return self.handle is None
-
-    def n_past(self, slot=0):
-        return nano_session_n_past(self.get_idle().p, slot)
-
-    def truncate(self, slot, n_past):
-        cdef nano_error err
-        _check(nano_session_truncate(self.get_idle().p, slot, n_past, &err), &err)
-
-    def copy_slot(self, source, target, n_past):
-        cdef nano_error err
-        cdef nano_status status
-        cdef int32_t c_source = source, c_target = target, c_n_past = n_past
-        cdef _Session handle = self.get_idle()
-        handle.enter()
-        with nogil:
-            status = nano_session_copy_slot(handle.p, c_source, c_target, c_n_past, &err)
-        handle.busy = False
-        _check(status, &err)
-
-    def importance(self, weight):
-        cdef nano_error err
-        cdef const double *sums = NULL
-        cdef int64_t n = 0, n_rows = 0
-        cdef bytes name = _name(weight)
-        cdef _Session handle = self.get_idle()
-        _check(nano_session_importance(handle.p, name, &sums, &n, &n_rows, &err), &err)
-        cdef _View view = _View()
-        view.owner = handle
-        view.data = <void *>sums
-        view.format = b"d"
-        view.readonly = True
-        view.ndim = 1
-        view.itemsize = view.strides[0] = sizeof(double)
-        view.shape[0] = n
-        return np.array(view), n_rows
-
-    def save(self, path, tokens, slot=0):
-        cdef nano_error err
-        cdef nano_status status
-        cdef bytes name = _path(path)
-        cdef const char *c_name = name
-        ids = _ints(tokens)
-        cdef _Input c_tokens = _Input(ids)
-        cdef int32_t n = len(ids), c_slot = slot
-        cdef _Session handle = self.get_idle()
-        handle.enter()
-        with nogil:
-            status = nano_session_save(handle.p, c_slot, <const int32_t *>c_tokens.view.buf, n, c_name, &err)
-        handle.busy = False
-        _check(status, &err)
-
-    def load(self, path, capacity, slot=0):
-        cdef nano_error err
-        cdef nano_status status
-        cdef bytes name = _path(path)
-        cdef const char *c_name = name
-        ids = array("i", bytes(4 * max(capacity, 0)))
-        cdef _Input c_tokens = _Input(ids, True)
-        cdef int32_t n = 0, c_slot = slot, c_capacity = capacity
-        cdef _Session handle = self.get_idle()
-        handle.enter()
-        with nogil:
-            status = nano_session_load(
-                handle.p, c_slot, c_name, <int32_t *>c_tokens.view.buf, c_capacity, &n, &err)
-        handle.busy = False
-        _check(status, &err)
-        return ids[:n].tolist()
-
-    def cancel(self):
-        if self.handle is not None:
-            nano_session_cancel(self.handle.p)
-
-    def close(self):
-        self.handle = None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, value, traceback, /):
-        self.close()

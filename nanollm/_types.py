@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-__all__ = ["Limits", "Memory", "QuantizeStep", "SamplerParams", "TensorInfo"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Limits", "Memory", "Param", "QuantizeStep", "SamplerParams", "TensorInfo"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,10 @@ class Limits:
     """CPUs 0 to 255 that threads may run on, bit by bit; 0: the fast ones where the system tells them apart."""
     poll: int = 50
     """How idle threads wait: 0 sleep at once .. 100 spin long."""
+    optimizer: str = "none"
+    """Whose state a training session keeps room for: "none", "adam" or "lbfgs"."""
+    history: int = 0
+    """Of "lbfgs": pairs of steps and gradients kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +66,29 @@ class Memory:
     activations: int
     outputs: int
     scratch: int
+    parameters: int
+    """Weights that have gradients, as float32; not among `weights`."""
+    gradients: int
+    optimizer: int
     bookkeeping: int
     allocated: int
     """All but the weights."""
     total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A parameter of a training session. `value` and `gradient` are the session's own memory, of the weight's shape."""
+
+    name: str
+    file: int
+    """Which of the model's files it came from: 0 the model's own."""
+    type: str
+    """There: F32, F16 or BF16."""
+    offset: int
+    """Of its first element in the flat vectors."""
+    value: NDArray[np.float32]
+    gradient: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)

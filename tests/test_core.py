@@ -233,6 +233,7 @@ def test_plans_tell_their_limits_and_bytes(tiny: Path) -> None:
     asked = replace(_core.limits_default(), n_ctx=128, n_batch=32, n_threads=1, type_k="F32", deterministic=True)
     assert plan.limits == replace(asked, n_threads_batch=1)  # as many as n_threads, since nothing else was asked for
     m = plan.memory
+    assert m.parameters == m.gradients == m.optimizer == 0  # nothing is trained
     assert m.allocated == m.cache + m.activations + m.outputs + m.scratch + m.bookkeeping
     assert m.total == m.weights + m.allocated
     gguf = Gguf.open(tiny)

@@ -365,10 +365,11 @@ void report_memory_json(text *t, const engine *e, bool has_largest) {
     const nano_limits *l = &e->limits;
     text_addf(t,
               "\"weights\": %" PRIu64 ", \"cache\": %" PRIu64 ", \"activations\": %" PRIu64 ", \"outputs\": %" PRIu64
-              ", \"scratch\": %" PRIu64 ", \"bookkeeping\": %" PRIu64 ", \"allocated\": %" PRIu64
+              ", \"scratch\": %" PRIu64 ", \"parameters\": %" PRIu64 ", \"gradients\": %" PRIu64
+              ", \"optimizer\": %" PRIu64 ", \"bookkeeping\": %" PRIu64 ", \"allocated\": %" PRIu64
               ", \"total\": %" PRIu64 ", \"available\": %" PRIu64,
-              m->weights, m->cache, m->activations, m->outputs, m->scratch, m->bookkeeping, m->allocated, m->total,
-              e->available);
+              m->weights, m->cache, m->activations, m->outputs, m->scratch, m->parameters, m->gradients, m->optimizer,
+              m->bookkeeping, m->allocated, m->total, e->available);
     text_addf(t,
               ", \"limits\": {\"n_ctx\": %" PRId32 ", \"n_batch\": %" PRId32 ", \"n_slots\": %" PRId32
               ", \"n_outputs\": %" PRId32 ", \"n_threads\": %" PRId32 ", \"type_k\": \"%s\", \"type_v\": \"%s\""
@@ -377,7 +378,9 @@ void report_memory_json(text *t, const engine *e, bool has_largest) {
               nano_type_name(l->type_v), l->deterministic ? "true" : "false", l->importance ? "true" : "false",
               l->n_threads_batch);
     add_mask(t, l->cpu_mask);
-    text_addf(t, ", \"poll\": %" PRId32 "}, \"largest_n_ctx\": ", l->poll);
+    /* Nothing is trained here. */
+    text_addf(t, ", \"poll\": %" PRId32 ", \"optimizer\": \"none\", \"history\": %" PRId32 "}, \"largest_n_ctx\": ",
+              l->poll, l->history);
     if (has_largest) {
         text_addf(t, "%" PRId32, e->largest_n_ctx);
     } else {
