@@ -182,7 +182,7 @@ def train(trainer: Trainer, args: argparse.Namespace, out: str) -> int:
                 emit_line({"event": "step", **asdict(last)})
             show(last.step, last.n_steps, _text(last, held_out))
         is_done = trainer.step == trainer.n_steps
-        if not is_done:
+        if last is None or not last.is_saved:
             trainer.save(out, memo.get("outtype", "f32"))
     if as_json:
         emit_line({"event": "end", "done": is_done, "step": trainer.step, "output": out, "held_out_loss": held_out})

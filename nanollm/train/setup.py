@@ -180,7 +180,7 @@ class Setup:
 
     def _refusal(self, options: TrainOptions) -> str:
         kept, again = (self._memory(options, recompute) for recompute in (False, True))
-        hint = "nothing smaller would"
+        hint = "nothing smaller would fit"
         for smaller in self._smaller(options):
             memory = self._memory(smaller, True)
             if memory.fits:
@@ -189,7 +189,7 @@ class Setup:
                     hint += f" with {smaller.accumulate} accumulated, which is the same step,"
                 else:
                     hint += f" with sequences of {smaller.n_ctx} tokens"
-                hint += f" would, in {_mib(memory.total)}, activations computed again"
+                hint += f" would fit, in {_mib(memory.total)}, with activations computed again"
                 break
         return (
             f"{self.model.path}: training does not fit into memory: {_mib(kept.total)} are needed, or "
