@@ -4,7 +4,7 @@
  * a thread has one key and half of the queries; weighted values: a thread has every 128th column of all queries.
  * Decoding splits the keys into parts over blocks, as FlashDecoding does, which nano_attention_join_kernel adds up.
  */
-#include "common.cuh"
+#include "cuda/device/common.cuh"
 
 enum { QUERIES = NANO_CUDA_QUERIES, KEYS = NANO_CUDA_KEYS, HEAD_MAX = NANO_CUDA_HEAD_MAX };
 

@@ -4,8 +4,8 @@
  * that in pairs of halves, which sm_53 multiplies at twice the rate of f32. Sums over a part are exact but for the
  * last; over parts they are f32.
  */
-#include "mma.cuh"
-#include "types.cuh"
+#include "cuda/device/mma.cuh"
+#include "cuda/device/types.cuh"
 
 enum {
     TILE = NANO_CUDA_TILE,

@@ -2,7 +2,7 @@
  * Linears over few columns: bound by the bandwidth of weights, so each row is read once, by one warp, for all columns.
  * Quantised weights meet int8 activations; lanes take halves of parts, next to each other in memory.
  */
-#include "types.cuh"
+#include "cuda/device/types.cuh"
 
 enum { COLUMNS = NANO_CUDA_VEC_COLUMNS };
 

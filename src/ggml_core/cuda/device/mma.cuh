@@ -6,7 +6,7 @@
 #ifndef NANO_CUDA_MMA_CUH
 #define NANO_CUDA_MMA_CUH
 
-#include "common.cuh"
+#include "cuda/device/common.cuh"
 
 #if __CUDA_ARCH__ >= 750
 

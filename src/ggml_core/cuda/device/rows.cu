@@ -1,5 +1,5 @@
 /* Ops on each row by itself: norms, activations' format, elementwise functions, rotary embeddings. */
-#include "common.cuh"
+#include "cuda/device/common.cuh"
 
 /* What a norm makes of an element: (x - shift) * factor * w + b. */
 struct norm_row {

@@ -5,7 +5,7 @@
 #ifndef NANO_CUDA_TYPES_CUH
 #define NANO_CUDA_TYPES_CUH
 
-#include "common.cuh"
+#include "cuda/device/common.cuh"
 
 /* value = scale[k / 2] * q - min[k / 2] for the bytes of q[k]. */
 struct unit {
