@@ -362,32 +362,36 @@ def test_a_signal_saves_and_resume_goes_on(number: signal.Signals, tiny: Path, t
         return process.wait(60), lines, process.stderr.read()
 
     out, log = tmp_path / "out.gguf", tmp_path / "run.jsonl"
-    options = command("--steps", 500, "-b", 4, "--log", log, "--eval-every", 0)
-    code, lines, err = run(out, text, *sizes(tiny), *options, until=lambda line: line.get("step") == 20)
+    options = command("-b", 4, "--schedule", "constant", "--warmup", 5, "--eval-every", 0)
+    begin = [out, text, *sizes(tiny), *options, "--steps", 100_000, "--log", log]
+    code, lines, err = run(*begin, until=lambda line: line.get("step") == 20)
     assert (code, err) == (130, "")
     assert lines[-1]["event"] == "end"
     n_done = lines[-1]["step"]
-    assert 20 <= n_done < 500
+    assert 20 <= n_done < 100_000
     assert not lines[-1]["done"]
     with Model(out) as model:
         assert model.logits([1]).std() > 0
     if number == signal.SIGTERM:
         return
-    code, _, err = run(out, text, *sizes(tiny), *options)
+    code, _, err = run(*begin)
     assert code == 2
-    assert f"out.gguf.checkpoint: of a run at step {n_done} of 500: --resume goes on" in err
+    assert f"out.gguf.checkpoint: of a run at step {n_done} of 100000: --resume goes on" in err
     code, _, err = run(out, "--resume", "-b", 3)
     assert (code, "cannot change batch_size 4 to 3" in err) == (1, True)
-    code, lines, err = run(out, "--resume", "-t", 1)
+    n_steps = n_done + 10
+    code, lines, err = run(out, "--resume", "-t", 1, "--steps", n_steps)
     assert (code, err) == (0, "")
-    assert [line["step"] for line in lines if line["event"] == "step"] == list(range(n_done + 1, 501))
-    assert [row["step"] for row in read_log(log)] == list(range(1, 501))
+    assert [line["step"] for line in lines if line["event"] == "step"] == list(range(n_done + 1, n_steps + 1))
+    assert [row["step"] for row in read_log(log)] == list(range(1, n_steps + 1))
+    whole = tmp_path / "whole.gguf"
     code, _, _ = run(
-        tmp_path / "whole.gguf", text, *sizes(tiny), *options, "--name", "out", "--log", tmp_path / "w.csv"
+        *(whole, text, *sizes(tiny), *options),
+        *("--steps", n_steps, "--log", tmp_path / "whole.csv", "--name", "out"),
     )
     assert code == 0
-    assert (tmp_path / "whole.gguf").read_bytes() == out.read_bytes()
-    assert [row["loss"] for row in read_log(log)] == [row["loss"] for row in read_log(tmp_path / "w.csv")]
+    assert whole.read_bytes() == out.read_bytes()
+    assert [row["loss"] for row in read_log(log)] == [row["loss"] for row in read_log(tmp_path / "whole.csv")]
 
 
 def test_a_lost_run_is_an_error(tiny: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
