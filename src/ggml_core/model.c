@@ -91,7 +91,7 @@ static nano_status measure_output(nano_model *model, nano_error *err) {
     bool is_training = false;
     for (int32_t i = 0; i < graph->n_tensors; i++) {
         const nano_tensor *t = &graph->tensors[i];
-        model->has_gradients = model->has_gradients || t->storage == NANO_STORE_GRAD;
+        model->has_gradients = model->has_gradients || t->storage == NANO_STORE_GRAD || t->op == NANO_OP_ATTENTION_GRAD;
         is_training = is_training || (t->storage == NANO_STORE_INPUT &&
                                       (t->index == NANO_INPUT_TARGETS || t->index == NANO_INPUT_WEIGHTS));
     }

@@ -17,7 +17,7 @@ struct nano_model {
     int64_t n_positions;   /* smallest table that positions index; INT64_MAX when none does */
     int64_t n_targets;     /* fewest columns that targets choose from; INT64_MAX when none does */
     bool has_loss;         /* the output is one, not logits */
-    bool has_gradients;
+    bool has_gradients;    /* or ops that make them from caches: those are F32, and hold whole sequences */
 };
 
 /* The file that the graph's weight `tensor` is in. */
