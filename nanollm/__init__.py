@@ -26,6 +26,7 @@ from nanollm.errors import (
 )
 from nanollm.export import ExportReport, export
 from nanollm.generation import Generation, Timings
+from nanollm.merge import MergeReport, merge
 from nanollm.model import MemoryReport, Model
 from nanollm.quantize import QuantizedTensor, QuantizeReport, quantize
 
@@ -42,6 +43,7 @@ __all__ = [
     "Memory",
     "MemoryLimitError",
     "MemoryReport",
+    "MergeReport",
     "Model",
     "NanoError",
     "NotFoundError",
@@ -53,6 +55,7 @@ __all__ = [
     "Timings",
     "UnsupportedError",
     "export",
+    "merge",
     "quantize",
 ]
 

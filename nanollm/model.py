@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .chat import ChatTemplate, Message
+    from .lora import AdapterLike
 
 __all__ = ["DEFAULT_N_CTX", "MemoryReport", "Model", "default_model_path"]
 
@@ -111,7 +112,8 @@ class Model:
     what does not fit, with MemoryLimitError, before a weight is read. `n_threads_batch`: threads of steps of more
     tokens than one; 0 takes `n_threads`. `cpu_mask`: the CPUs (0 to 255, bit by bit) that threads may run on, the
     calling thread while it computes; 0 takes the fast ones where the system tells them apart. `poll`: how idle
-    threads wait, from 0, asleep, to 100, awake.
+    threads wait, from 0, asleep, to 100, awake. `adapters`: LoRA adapters to apply, each a GGUF file or a file and
+    what its addition is multiplied with; what the model evaluates, and keeps of a prompt, is that of all of them.
 
     One session belongs to a model. Calls from several threads are safe and wait for each other; for work side
     by side, open the file once a thread: the operating system shares the mapped weights. A forked child opens
@@ -134,13 +136,15 @@ class Model:
         n_threads_batch: int = 0,
         cpu_mask: int = 0,
         poll: int = 50,
+        adapters: Sequence[AdapterLike] = (),
     ) -> None:
         start = time.perf_counter()
         check_forced_level()
         self._lock = threading.RLock()
         self.path = os.fspath(default_model_path() if path is None else path)
         self._gguf = _core.Gguf.open(self.path)
-        self._core = _core.CoreModel(self._gguf, _program(self._gguf))
+        self._adapters = _open_adapters(adapters)
+        self._core = _bind(self._gguf, self._adapters)
         limits = _limits(
             self._gguf, self._core, n_ctx, n_threads, n_batch, n_slots, n_outputs, deterministic, cache_type
         )
@@ -175,10 +179,11 @@ class Model:
         n_slots: int = 1,
         n_outputs: int | None = None,
         cache_type: str | tuple[str, str] = "f16",
+        adapters: Sequence[AdapterLike] = (),
     ) -> MemoryReport:
         """What `Model` would need, with the longest context that would fit. Nothing is loaded."""
         with _core.Gguf.open(default_model_path() if path is None else path) as gguf:
-            core = _core.CoreModel(gguf, _program(gguf))
+            core = _bind(gguf, _open_adapters(adapters))
             limits = _limits(gguf, core, n_ctx, n_threads, n_batch, n_slots, n_outputs, False, cache_type)
             report = MemoryReport.of(_core.Plan(core, limits))
             return replace(report, largest_n_ctx=_largest_n_ctx(gguf, core, report))
@@ -189,6 +194,8 @@ class Model:
             if not self._is_orphan:
                 self._session.close()
             self._core.close()
+            for file, _ in self._adapters:
+                file.close()
             self._gguf.close()
 
     def __enter__(self) -> Self:
@@ -211,6 +218,11 @@ class Model:
     def tensors(self) -> list[TensorInfo]:
         """Name, type, shape and place of each of the file's tensors."""
         return self._gguf.tensors
+
+    @property
+    def adapters(self) -> list[tuple[str, float]]:
+        """The files and scales of the adapters applied."""
+        return [(file.path, scale) for file, scale in self._adapters]
 
     @property
     def architecture(self) -> str:
@@ -516,10 +528,25 @@ def check_forced_level() -> None:
         raise ArgumentError(f"NANOLLM_CPU: found {level}, this machine has {', '.join(_core.cpu_levels())}")
 
 
-def _program(gguf: _core.Gguf) -> bytes:
+def _open_adapters(adapters: Sequence[AdapterLike]) -> list[tuple[_core.Gguf, float]]:
+    if isinstance(adapters, str | os.PathLike):
+        raise TypeError("adapters: found one name, expected a sequence")
+    if not adapters:
+        return []
+    from .lora import open_all
+
+    return open_all(adapters)
+
+
+def _bind(gguf: _core.Gguf, adapters: Sequence[tuple[_core.Gguf, float]]) -> _core.CoreModel:
     from .models import build_program
 
-    return build_program(gguf)
+    program = build_program(gguf)
+    if not adapters:
+        return _core.CoreModel(gguf, program)
+    from .lora import bind
+
+    return bind(gguf, program, adapters)
 
 
 def _n_ctx_train(gguf: _core.Gguf) -> int:

@@ -256,7 +256,6 @@ def test_tensors_that_are_refused(tmp_path: Path, llama: tuple[Path, Tensors]) -
     prefix = "base_model.model.model"
     x = np.ones((R, 64), np.float32)
     for name in (
-        f"{prefix}.embed_tokens.lora_embedding_A",
         f"{prefix}.layers.0.mlp.up_proj.lora_magnitude_vector",
         "base_model.model.lm_head.weight",
     ):

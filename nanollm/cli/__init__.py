@@ -19,6 +19,7 @@ _COMMANDS = {
     "fit": "tell the memory a model needs, and whether it fits this machine",
     "imatrix": "tell what the columns of a model's matrices weigh in a text",
     "info": "explain a GGUF file: metadata, types, tokenizer, memory to run",
+    "merge": "fold LoRA adapters into a model's file",
     "perplexity": "tell how well a model predicts a text, by itself or beside another",
     "quantize": "write a GGUF file with smaller types; nanollm-quantize is the same",
     "train-tokenizer": "learn a vocabulary from text files, for a model from scratch",

@@ -22,10 +22,11 @@ from typing import Any
 from .. import _core
 from .._types import Limits
 from ..errors import CancelledError, MemoryLimitError
+from ..lora import AdapterLike, bind, open_all
 from ..model import MAX_N_CTX, MemoryReport, check_forced_level, default_model_path
 from ..models import build_program
 from .common import EXIT_OK, ArgumentParser, Interruptible, UsageError, emit, format_bytes, log
-from .options import CACHE_TYPES, int_in, mask
+from .options import CACHE_TYPES, adapters_of, add_adapters, int_in, mask
 
 _EPILOG = """\
 examples:
@@ -62,11 +63,12 @@ class Workload:
 class ModelFile:
     """A file to measure, opened once for all of its tests."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, adapters: Sequence[AdapterLike] = ()) -> None:
         check_forced_level()
         self.path = path
         self._gguf = _core.Gguf.open(path)
-        self._core = _core.CoreModel(self._gguf, build_program(self._gguf))
+        self._core = bind(self._gguf, build_program(self._gguf), open_all(adapters))
+        self.n_adapters = len(adapters)
         self.metadata = {key: self._gguf[key] for key in self._gguf.keys() if not self._gguf.kind(key)[1]}  # noqa: SIM118
         self.tensors = self._gguf.tensors
         self.size = sum(tensor.n_bytes for tensor in self.tensors)
@@ -79,11 +81,12 @@ class ModelFile:
 
     @property
     def type(self) -> str:
-        """Architecture, size, type, as in "llama 1.2B Q8_0"."""
+        """Architecture, size, type, as in "llama 1.2B Q8_0", and how many adapters."""
         named: dict[Any, str] = {number: name for name, number in _core.ftypes().items()}
         size = self.metadata.get("general.size_label") or _short_count(self.n_params)
         kind = named.get(self.metadata.get("general.file_type"), self.main_type)
-        return f"{self.metadata.get('general.architecture')} {size} {kind}"
+        adapted = f" + {self.n_adapters} LoRA" if self.n_adapters else ""
+        return f"{self.metadata.get('general.architecture')} {size} {kind}{adapted}"
 
     def plan(self, limits: Limits) -> _core.Plan:
         """A plan that fits; raises MemoryLimitError where it does not."""
@@ -226,7 +229,7 @@ def main(argv: Sequence[str]) -> int:
     for test in tests:
         if test.n_ctx > MAX_N_CTX:
             raise UsageError(f"{test}: a context of {test.n_ctx} tokens, expected at most {MAX_N_CTX}")
-    files = [ModelFile(path) for path in args.model or [default_model_path()]]
+    files = [ModelFile(path, adapters_of(args)) for path in args.model or [default_model_path()]]
     rows = list(product(files, limits, tests))
     printer = _PRINTERS[args.output](args, limits)
     printer.start()
@@ -276,6 +279,7 @@ def _parser() -> ArgumentParser:
     add("-r", "--repetitions", type=int_in(1), default=5, metavar="N", help="runs of a test (default: 5)")
     add("--no-warmup", dest="warmup", action="store_false", help="no unmeasured run before")
     add = parser.add_argument_group("model").add_argument
+    add_adapters(add)
     add("-b", "--batch-size", **_list("most tokens in one step", "512", 1))
     add("-t", "--threads", **_list("threads; 0: one per fast core", "0", 0))
     add("-tb", "--threads-batch", **_list("threads of prompts; 0: those of -t", "0", 0))

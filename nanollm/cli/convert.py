@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..convert import OUTTYPES, convert, hub
+from ..lora import write_peft
 from ..models import load_definition
-from .common import EXIT_OK, ArgumentParser, check_output, format_bytes, is_terminal, log
+from .common import EXIT_OK, ArgumentParser, UsageError, check_output, format_bytes, is_terminal, log
 from .progress import progress_of
 
 _EPILOG = """\
@@ -18,6 +20,7 @@ examples:
   nanollm convert path/to/folder -o model.gguf --outtype q8_0
   nanollm convert org/model -o model.gguf
   nanollm convert adapter/ -o adapter.gguf --base path/to/folder
+  nanollm convert adapter.gguf -o adapter/ --outtype peft --base model.gguf
 
 A file is written beside the target and renamed when it is whole: an interrupted run leaves the old one or none.
 """
@@ -36,7 +39,12 @@ def main(argv: Sequence[str]) -> int:
     add = parser.add_argument
     add("source", metavar="IN", help="folder, file, or org/model on the Hugging Face hub")
     add("-o", "--output", metavar="OUT.gguf", required=True, help="file to write")
-    add("--outtype", choices=tuple(OUTTYPES), default="auto", help="type of matrices; auto: as they are (default)")
+    add(
+        "--outtype",
+        choices=(*OUTTYPES, "peft"),
+        default="auto",
+        help="type of matrices; auto: as they are (default); peft: an adapter's folder for Hugging Face's PEFT",
+    )
     add("--tokenizer", metavar="FILE", help="llama2.c's tokenizer file, where it is not beside IN")
     add("--base", metavar="BASE", help="the model that an adapter is for, where the one it names is not at hand")
     add(
@@ -54,6 +62,8 @@ def main(argv: Sequence[str]) -> int:
     check_output(args.output, args.source, args.tokenizer, *args.definition)
     for file in args.definition:
         load_definition(file)
+    if args.outtype == "peft":
+        return _write_peft(args)
     start = time.perf_counter()
     notes: list[str] = []
     source, name = args.source, args.name
@@ -78,4 +88,16 @@ def main(argv: Sequence[str]) -> int:
         types = ", ".join(f"{n} {name}" for name, n in report.types.items())
         size = f"{report.n_params:,} parameters, {report.n_tensors} tensors ({types}), {format_bytes(report.n_bytes)}"
         log(f"{report.path}: {report.architecture}, {size} in {time.perf_counter() - start:.1f} s")
+    return EXIT_OK
+
+
+def _write_peft(args: argparse.Namespace) -> int:
+    if args.base is None:
+        raise UsageError("--outtype peft: needs --base, the model that the adapter is for")
+    for flag, value in (("--tokenizer", args.tokenizer), ("--name", args.name), ("--description", args.description)):
+        if value is not None:
+            raise UsageError(f"{flag}: PEFT's folder has no place for it")
+    files = write_peft(args.source, args.output, args.base)
+    if not args.quiet:
+        log(f"{args.output}: {', '.join(f'{file.name} ({format_bytes(file.stat().st_size)})' for file in files)}")
     return EXIT_OK

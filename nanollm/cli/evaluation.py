@@ -15,7 +15,7 @@ from .. import _core
 from ..errors import CancelledError
 from ..model import Model
 from .common import ArgumentParser, Interruptible, emit
-from .options import add_cache_types, int_in
+from .options import adapters_of, add_adapters, add_cache_types, int_in
 from .progress import progress_of
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def add_options(parser: ArgumentParser, needs_text: bool = True) -> None:
     )
     add("-t", "--threads", type=int_in(0), default=0, metavar="N", help="threads (default: one per fast core)")
     add_cache_types(add)
+    add_adapters(add)
     add("--cpu", metavar="LEVEL", help="kernel level to use (default: the best this machine has)")
     add = parser.add_argument_group("general").add_argument
     add("-q", "--quiet", action="store_true", help="no progress on stderr")
@@ -61,6 +62,7 @@ def model_options(args: argparse.Namespace) -> dict[str, Any]:
         "n_threads": args.threads,
         "n_batch": args.batch_size,
         "cache_type": (args.cache_type_k, args.cache_type_v),
+        "adapters": adapters_of(args),
     }
 
 

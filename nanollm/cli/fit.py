@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from ..model import DEFAULT_N_CTX, Model, default_model_path
 from .common import EXIT_ERROR, EXIT_OK, ArgumentParser, emit
-from .options import add_cache_types
+from .options import adapters_of, add_adapters, add_cache_types
 
 _EPILOG = """\
 examples:
@@ -37,6 +37,7 @@ def main(argv: Sequence[str]) -> int:
     add("-t", "--threads", type=int, default=0, metavar="N", help="threads (default: one per fast core)")
     add("--slots", type=int, default=1, metavar="N", help="sequences held at once (default: 1)")
     add_cache_types(add)
+    add_adapters(add)
     add("--json", action="store_true", help="print one JSON line, sizes in bytes")
     add("-h", "--help", action="help", help="print this and exit")
     args = parser.parse(argv)
@@ -49,6 +50,7 @@ def main(argv: Sequence[str]) -> int:
         n_slots=args.slots,
         n_outputs=1,
         cache_type=(args.cache_type_k, args.cache_type_v),
+        adapters=adapters_of(args),
     )
     if args.json:
         emit(json.dumps({"model": path, "fits": report.fits, **asdict(report)}) + "\n")

@@ -15,7 +15,7 @@ from .. import _core
 from ..generation import Generation
 from ..model import Model
 from .common import EXIT_INTERRUPTED, EXIT_OK, Interruptible, UsageError, clean_text, emit, is_terminal, log, run
-from .options import cpu_options, generation_options, parse, text_of
+from .options import adapters_of, cpu_options, generation_options, parse, text_of
 from .prompt_cache import PromptCache
 from .report import aligned, file_rows, result_dict, sampler_lines, shortened, timing_block
 
@@ -39,6 +39,7 @@ def _main(argv: Sequence[str]) -> int:
         deterministic=args.deterministic,
         cache_type=(args.cache_type_k, args.cache_type_v),
         n_threads_batch=args.threads_batch,
+        adapters=adapters_of(args),
         **cpu_options(args),
     ) as model:
         is_conversation = _is_conversation(args, model)
@@ -79,6 +80,7 @@ def describe(model: Model, verbose: bool) -> str:
     limits = model.memory.limits
     rows = [("nanollm", f"{_core.version()}, cpu {_core.cpu_level()}, {limits.n_threads} threads")]
     rows += [("model", model.path), *file_rows(model.metadata, model.tensors, model.n_vocab)]
+    rows += [("adapter", path if scale == 1 else f"{path}, scale {scale:g}") for path, scale in model.adapters]
     rows += [("n_ctx", str(limits.n_ctx)), ("n_batch", str(limits.n_batch))]
     text = f"{aligned(rows)}\n\n{model.memory.table()}\n"
     if 0 < model.n_ctx_train < limits.n_ctx:

@@ -83,6 +83,41 @@ def cpu_options(args: argparse.Namespace) -> dict[str, Any]:
     return {"cpu_mask": args.cpu_mask | args.cpu_range, "poll": args.poll}
 
 
+def add_adapters(add: Callable[..., Any]) -> None:
+    """`--lora` and `--lora-scaled`, through a group's `add_argument`."""
+    add(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="LoRA adapter to apply, a GGUF file; may be repeated",
+    )
+    add(
+        "--lora-scaled",
+        type=_scaled,
+        action="append",
+        default=[],
+        metavar="FILE:S",
+        help="the same, its addition multiplied with S; may be repeated",
+    )
+
+
+def adapters_of(args: argparse.Namespace) -> list[str | tuple[str, float]]:
+    """The adapters that these options name, as `Model` takes them."""
+    return [*args.lora, *args.lora_scaled]
+
+
+def _scaled(text: str) -> tuple[str, float]:
+    path, colon, scale = text.rpartition(":")
+    try:
+        value = float(scale)
+        if not (path and colon and abs(value) <= 1e30):
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: expected FILE:SCALE, as in adapter.gguf:0.5") from None
+    return path, value
+
+
 def mask(text: str) -> int:
     """A set of CPUs, as -C takes it."""
     if re.fullmatch(r"(0[xX])?[0-9A-Fa-f]{1,64}", text) is None:
@@ -108,6 +143,7 @@ def _add_general(parser: ArgumentParser) -> None:
 def _add_model(parser: ArgumentParser) -> None:
     add = parser.add_argument_group("model").add_argument
     add("-m", "--model", metavar="FILE", help="GGUF file (default: the model that is part of the package)")
+    add_adapters(add)
     add(
         *("-c", "--ctx-size", "--context"),
         type=int_in(0),

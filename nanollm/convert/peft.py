@@ -1,4 +1,5 @@
-"""LoRA adapters of PEFT: adapter_config.json and adapter_model.safetensors (Hu et al., 2021, arXiv:2106.09685).
+"""LoRA adapters of PEFT, in and out: adapter_config.json and adapter_model.safetensors (Hu et al., 2021,
+arXiv:2106.09685).
 
 A weight W (n_out, n_in) becomes W + scale * B A, with A (r, n_in) and B (n_out, r). In GGUF the scale is
 ``adapter.lora.alpha`` / r, and A and B are ``<name of the weight>.lora_a`` and ``.lora_b``.
@@ -6,8 +7,10 @@ A weight W (n_out, n_in) becomes W + scale * B A, with A (r, n_in) and B (n_out,
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,16 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from nanollm import _core
+from nanollm import _core, lora
 from nanollm.convert import gguf, hub, huggingface, safetensors
-from nanollm.convert.source import Source, SourceTensor, read_record
+from nanollm.convert.source import Source, SourceTensor, read_record, write_atomically
 from nanollm.errors import FileError, FormatError, NotFoundError, ShapeError, UnsupportedError
 from nanollm.models import Architecture, Array, Record, Rule, Value, lookup
 
-__all__ = ["read", "recognises"]
+__all__ = ["read", "recognises", "write"]
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<part>[AB])\.weight")
+# Of a linear layer or, without a ".weight", of a table of embeddings: A (r, n_rows), B (n, r).
+_NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?:(?P<part>[AB])\.weight|embedding_(?P<table>[AB]))")
 # Ways to begin the training that leave the base model's own weights as they are.
 _INITS = (True, False, "gaussian", "eva", "loftq", "orthogonal")
 
@@ -66,8 +70,9 @@ def read(folder: Path, base: Path | None = None) -> Source:
             raise UnsupportedError(
                 f"{a.path}: tensor '{a.name}' is left over: '{model.architecture.name}' has no place for it"
             )
-        if name == "token_embd.weight" or (name == "output.weight" and model.is_tied):
-            raise UnsupportedError(f"{a.path}: tensor '{a.name}': adapters of the embeddings are not supported")
+        is_embedding = ".lora_embedding_" in a.name
+        if is_embedding != (name == "token_embd.weight") or (name == "output.weight" and model.is_tied):
+            raise UnsupportedError(f"{a.path}: tensor '{a.name}': this is not how the weight is used")
         if model.shapes and name not in model.shapes:
             raise NotFoundError(f"{a.path}: tensor '{a.name}': the base model has no weight '{module}.weight'")
         r = _rank(a, b, model.shapes.get(name))
@@ -79,7 +84,7 @@ def read(folder: Path, base: Path | None = None) -> Source:
             factor = 1.0
         else:
             notes.append(f"tensor '{b.name}' is multiplied by {factor:.6g}: its scale is not the others'")
-        tensors += _tensors(name, rule, model.hyperparameters, a, b, factor)
+        tensors += _tensors(name, None if is_embedding else rule, model.hyperparameters, a, b, factor)
     metadata: dict[str, Value] = {"general.type": "adapter", "adapter.type": "lora", "adapter.lora.alpha": common}
     if base_name:
         metadata |= {"general.base_model.count": 1, "general.base_model.0.name": base_name}
@@ -145,9 +150,12 @@ def _pairs(folder: Path) -> dict[str, tuple[safetensors.Entry, safetensors.Entry
     for origin, entry in safetensors.read_file(path).items():
         found = _NAME.fullmatch(origin)
         if found is None:
-            kind = "an embedding's" if "lora_embedding" in origin else "no LoRA matrix of a linear layer"
-            raise UnsupportedError(f"{path}: tensor '{origin}' is left over: {kind}, for which GGUF has no place")
-        parts.setdefault(found["module"], {})[found["part"]] = entry
+            raise UnsupportedError(f"{path}: tensor '{origin}' is left over: no LoRA matrix, GGUF has no place for it")
+        part = found["part"] or found["table"]
+        pair = parts.setdefault(found["module"], {})
+        if part in pair:
+            raise UnsupportedError(f"{path}: tensors '{pair[part].name}' and '{origin}' have one place")
+        pair[part] = entry
     if not parts:
         raise NotFoundError(f"{path}: found no tensors")
     for module, pair in parts.items():
@@ -162,8 +170,8 @@ def _rank(a: safetensors.Entry, b: safetensors.Entry, shape: tuple[int, ...] | N
     """r, when A (r, n_in) and B (n_out, r) go together, and with the base's weight (n_out, n_in)."""
     if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1] or not a.shape[0]:
         raise ShapeError(f"{a.path}: tensor '{a.name}': found {list(a.shape)}, which does not go with {list(b.shape)}")
-    if shape is not None and (b.shape[0], a.shape[1]) != shape:
-        found = [b.shape[0], a.shape[1]]
+    found = [a.shape[1], b.shape[0]] if ".lora_embedding_" in a.name else [b.shape[0], a.shape[1]]
+    if shape is not None and tuple(found) != shape:
         raise ShapeError(f"{a.path}: tensor '{a.name}': for a weight {found}, the base model's is {list(shape)}")
     return a.shape[0]
 
@@ -184,23 +192,116 @@ def _alpha(config: Record, module: str, default: float) -> float:
 
 
 def _tensors(
-    name: str, rule: Rule[Any], c: object, a: safetensors.Entry, b: safetensors.Entry, factor: float
+    name: str, rule: Rule[Any] | None, c: object, a: safetensors.Entry, b: safetensors.Entry, factor: float
 ) -> tuple[SourceTensor, SourceTensor]:
+    # No rule: a table's, whose A lies the other way round in GGUF, a row of the table a row.
+    if rule is None:
+        first = SourceTensor(f"{name}.lora_a", a.shape[::-1], a.type, lambda: a.load().T, a.name)
+    else:
+        first = SourceTensor(f"{name}.lora_a", a.shape, a.type, a.load, a.name)
     # A and B are a linear layer's even where the weight itself is kept transposed. What reorders the weight's rows
     # does so with B's.
     load_b = partial(_load_b, b, rule, c, factor)
     type_b = b.type if factor == 1.0 else "F32"
     return (
-        SourceTensor(f"{name}.lora_a", a.shape, a.type, a.load, a.name),
+        first,
         SourceTensor(f"{name}.lora_b", b.shape, type_b, load_b, b.name),
     )
 
 
-def _load_b(entry: safetensors.Entry, rule: Rule[Any], c: object, factor: float) -> Array:
+def _load_b(entry: safetensors.Entry, rule: Rule[Any] | None, c: object, factor: float) -> Array:
     array = entry.load()
-    if rule.change is not None:
+    if rule is not None and rule.change is not None:
         array = rule.change(array, c)
     if factor == 1.0:
         return array
     values = (array.astype(np.uint32) << 16).view(np.float32) if entry.type == "BF16" else array
     return values.astype(np.float32) * np.float32(factor)
+
+
+# ------------------------------------------------------------------ writing
+
+
+def write(adapter: lora.Adapter, folder: Path, base: Path) -> list[Path]:
+    """Writes an adapter into a folder, made where there is none; returns the two files. ``base``: as read's."""
+    model = _base(folder, base, "")
+    hf = _huggingface(model.architecture)
+    if adapter.architecture != model.architecture.name:
+        raise UnsupportedError(
+            f"{adapter.path}: general.architecture: found '{adapter.architecture}', expected "
+            f"'{model.architecture.name}' as in {base}"
+        )
+    if model.shapes:
+        lora.check_base(adapter, model.shapes, str(base))
+    rename = huggingface.renamer(hf)
+    tensors: dict[str, Array] = {}
+    modules: dict[str, int] = {}  # and their ranks
+    is_transposed = False
+    for weight, pair in adapter.pairs.items():
+        origin = huggingface.original_name(hf, weight)
+        name, rule = rename(origin)
+        if rule is None or name != weight:
+            raise UnsupportedError(f"{adapter.path}: tensor '{weight}': no name for it in Hugging Face files")
+        module = origin.removesuffix(".weight")
+        modules[module] = pair.rank
+        is_transposed |= rule.transposed
+        stem = f"base_model.model.{module}.lora_"
+        if lora.is_table(weight):
+            tensors[f"{stem}embedding_A"] = np.ascontiguousarray(pair.a.T)
+            tensors[f"{stem}embedding_B"] = pair.b
+        else:
+            tensors[f"{stem}A.weight"] = pair.a
+            tensors[f"{stem}B.weight"] = _in_their_order(pair.b, rule, model.hyperparameters)
+    everywhere = [huggingface.original_name(hf, name).removesuffix(".weight") for name in model.shapes]
+    config = _config(adapter, modules, everywhere, str(base), is_transposed)
+    folder.mkdir(parents=True, exist_ok=True)
+    safetensors.write_file(folder / _WEIGHTS, tensors, {"format": "pt"})
+    write_atomically(folder / _CONFIG, [f"{json.dumps(config, indent=2)}\n".encode()])
+    return [folder / _CONFIG, folder / _WEIGHTS]
+
+
+def _in_their_order(rows: Array, rule: Rule[Any], c: object) -> Array:
+    """Undoes what a rule does to the order of rows."""
+    if rule.change is None:
+        return rows
+    numbers = np.arange(rows.shape[0], dtype=np.int64)[:, None]
+    out = np.empty_like(rows)
+    out[rule.change(numbers, c)[:, 0]] = rows
+    return out
+
+
+def _config(
+    adapter: lora.Adapter, modules: dict[str, int], everywhere: list[str], base: str, is_transposed: bool
+) -> dict[str, Any]:
+    rank = Counter(modules.values()).most_common(1)[0][0]
+    named = adapter.metadata.get("general.base_model.0.name")
+    # An alpha of 0 stands for each matrix's rank.
+    alphas = {} if adapter.alpha else {m: r for m, r in modules.items() if r != rank}
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": named if isinstance(named, str) and "/" in named else base,
+        "r": rank,
+        "lora_alpha": adapter.alpha or rank,
+        "lora_dropout": 0.0,
+        "target_modules": _targets(modules, everywhere),
+        "rank_pattern": {f"^{m}": r for m, r in modules.items() if r != rank},
+        "alpha_pattern": {f"^{m}": r for m, r in alphas.items()},
+        "bias": "none",
+        "fan_in_fan_out": is_transposed,
+        "init_lora_weights": True,
+        "inference_mode": True,
+        "modules_to_save": None,
+        "use_dora": False,
+        "use_rslora": False,
+    }
+
+
+def _targets(modules: dict[str, int], everywhere: list[str]) -> list[str]:
+    """The modules by the last part of their names, where that means no others; else in full."""
+    out: dict[str, None] = {}
+    for module in modules:
+        last = module.rpartition(".")[2]
+        is_all = bool(everywhere) and all(m in modules for m in everywhere if m.rpartition(".")[2] == last)
+        out[last if is_all else module] = None
+    return sorted(out)

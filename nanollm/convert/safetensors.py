@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nanollm.convert.source import FLOATS, Entry, map_file, read_json
+import numpy as np
+from numpy.typing import NDArray
+
+from nanollm.convert.source import FLOATS, Entry, map_file, read_json, write_atomically
 from nanollm.errors import FileError, FormatError, NotFoundError, UnsupportedError
 
-__all__ = ["Entry", "read_file", "read_folder"]
+__all__ = ["Entry", "read_file", "read_folder", "write_file"]
 
 _BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2}
 _BYTES |= {"U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8}
@@ -61,6 +64,19 @@ def _entries(path: Path, size: int, start: int, header: dict[str, Any]) -> Itera
         if start + end > size:
             raise FormatError(f"{where}: ends at byte {start + end} of {size}: the file is truncated")
         yield name, Entry(path, name, kind if kind in FLOATS else f"type {kind}", shape, start + begin)
+
+
+def write_file(path: Path, tensors: Mapping[str, NDArray[np.float32]], metadata: Mapping[str, str]) -> None:
+    """Writes float32 tensors, atomically."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    at = 0
+    for name, x in tensors.items():
+        header[name] = {"dtype": "F32", "shape": list(x.shape), "data_offsets": [at, at + x.nbytes]}
+        at += x.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # so that the data is aligned
+    parts = (len(text).to_bytes(8, "little"), text, *(x.astype("<f4", copy=False).tobytes() for x in tensors.values()))
+    write_atomically(path, parts)
 
 
 def read_folder(folder: Path) -> dict[str, Entry]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import mmap
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ __all__ = [
     "map_file",
     "read_json",
     "read_record",
+    "write_atomically",
 ]
 
 FLOATS = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
@@ -104,6 +106,21 @@ def elements(path: Path, dtype: str, offset: int, shape: tuple[int, ...]) -> Arr
         raise FileError(f"{path}: {e.strerror or e}") from None
     except ValueError as e:
         raise FormatError(f"{path}: {e}: the file has changed") from None
+
+
+def write_atomically(path: Path, parts: Iterable[bytes]) -> None:
+    """Writes a file beside the target, synced, and renames it. Raises FileError."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("wb") as f:
+            f.writelines(parts)
+            f.flush()
+            os.fsync(f.fileno())
+        draft.replace(path)
+    except OSError as e:
+        raise FileError(f"{path}: {e.strerror or e}") from None
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:

@@ -109,6 +109,10 @@ def build_program(gguf: _core.Gguf) -> bytes:
     the definition.
     """
     file = Record(gguf.get, gguf.path)
+    if gguf.get("general.type") == "adapter":
+        raise UnsupportedError(
+            f"{gguf.path}: general.type: found 'adapter', expected a model: an adapter is applied to one (--lora)"
+        )
     name = file.text("general.architecture")
     if name not in known():
         program = _carried_program(gguf)
