@@ -132,6 +132,7 @@ nano_status nano_session_create(const nano_plan *plan, nano_session **out, nano_
     const nano_kernels *kernels = nano_kernels_current();
     s->step = (nano_step){.kernels = kernels,
                           .wide = plan->wide && kernels->wide_linear != NULL,
+                          .trains = plan->model->has_gradients,
                           .n_ctx = plan->limits.n_ctx,
                           .positions = s->positions,
                           .slots = s->slots,

@@ -34,6 +34,7 @@ static const op_row *row_of(const nano_node *node) {
 
 uint64_t nano_node_scratch(const nano_plan *plan, const nano_node *node, int64_t rows) {
     switch (node->op) {
+        case NANO_OP_LINEAR: return nano_linear_scratch(node, rows, plan->model->has_gradients);
         case NANO_OP_ATTENTION: return nano_attention_scratch(node);
         case NANO_OP_ROPE: return nano_rope_scratch(node);
         case NANO_OP_NORM_GRAD_W:

@@ -9,7 +9,8 @@
 /* One step, as every thread sees it. */
 typedef struct nano_step {
     const nano_kernels *kernels;
-    bool wide; /* long steps go through the wide kernels */
+    bool wide;   /* long steps go through the wide kernels */
+    bool trains; /* the graph has gradients: linears over floats are products of packed matrices */
     int32_t n_ctx;
     int32_t n_tokens;         /* T */
     int32_t n_wanted;         /* W */
@@ -71,6 +72,7 @@ uint64_t nano_norm_grad_w_scratch(const nano_node *node);
 uint64_t nano_attention_grad_scratch(const nano_node *node, int64_t n); /* n: tokens of the longest sequence */
 uint64_t nano_linear_grad_x_scratch(const nano_node *node, int64_t rows);
 uint64_t nano_linear_grad_w_scratch(const nano_node *node, int64_t n_tokens);
+uint64_t nano_linear_scratch(const nano_node *node, int64_t rows, bool trains);
 uint64_t nano_gated_scratch(int64_t rows);
 uint64_t nano_quantize_scratch(const nano_node *node, bool wide);
 

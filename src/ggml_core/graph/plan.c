@@ -242,6 +242,9 @@ static bool fuse_swiglu(nano_planner *p, const uses *u, nano_lowered *node) {
     if (!is_plain_linear(p, gate) || !is_plain_linear(p, up) || gate->src[0] != up->src[0]) {
         return false;
     }
+    if (p->model->has_gradients && p->values[gate->src[0]].type == NANO_TYPE_F32) {
+        return false; /* the two are products of packed matrices, wherever in the graph */
+    }
     const int32_t src[NANO_MAX_SRC] = {gate->src[0], gate->src[1], up->src[1], -1};
     node->op = NANO_OP_GATED;
     memcpy(node->src, src, sizeof src);
