@@ -118,7 +118,9 @@ def main() -> None:
     how.add_argument("--clang", help="clang++, with --cuda-root")
     how.add_argument("--none", action="store_true", help="no compiler: no images")
     parser.add_argument("--cuda-root", type=Path, help="a CUDA toolkit for clang")
-    parser.add_argument("--target", action="append", default=[], help="sm_53 and so on; repeatable (default: all known)")
+    parser.add_argument(
+        "--target", action="append", default=[], help="sm_53 and so on; repeatable (default: all known)"
+    )
     args = parser.parse_args()
     if args.clang and args.cuda_root is None:
         parser.error("--clang needs --cuda-root")

@@ -9,8 +9,9 @@
 #else
 #  include <cuda_fp16.h>
 /* A kernel by its name in the module. Three blocks fit a multiprocessor of 65,536 registers: 168 a thread. */
-#define NANO_CUDA_KERNEL(name, params) extern "C" __global__ void __launch_bounds__(NANO_CUDA_THREADS, 3) name(params p)
-#define NANO_UNROLL _Pragma("unroll")
+#  define NANO_CUDA_KERNEL(name, params) \
+      extern "C" __global__ void __launch_bounds__(NANO_CUDA_THREADS, 3) name(params p)
+#  define NANO_UNROLL _Pragma("unroll")
 #endif
 
 #define NANO_DEVICE static __device__ __forceinline__
@@ -55,8 +56,9 @@ NANO_DEVICE int dot4(int a, int b, int sum) {
 #if __CUDA_ARCH__ >= 610
     return __dp4a(a, b, sum);
 #else
-    for (int shift = 24; shift >= 0; shift -= 8) {
-        sum += (a << shift >> 24) * (b << shift >> 24);
+    for (int shift = 0; shift < 32; shift += 8) {
+        sum += static_cast<int8_t>(static_cast<unsigned>(a) >> shift) *
+               static_cast<int8_t>(static_cast<unsigned>(b) >> shift);
     }
     return sum;
 #endif
