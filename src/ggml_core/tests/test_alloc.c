@@ -1,9 +1,9 @@
-/* Nothing allocates after the session is made: prompt, decoding, sampling, tokenising, detokenising. Every allocating
- * function of the C library is replaced; the first call while armed ends the test. */
+/* Nothing allocates after the session is made: prompt, decoding, sampling, tokenising, detokenising, training. Every
+ * allocating function of the C library is replaced; the first call while armed ends the test. */
 #define _GNU_SOURCE 1
 
 #include "tests/tiny_gguf.h"
-#include "tests/tiny_model.h"
+#include "tests/tiny_train.h"
 
 #include <sys/wait.h>
 
@@ -116,6 +116,64 @@ static void test_generation(const char *type, int32_t mirostat, int32_t top_k) {
     tiny_model_close(&m);
 }
 
+typedef struct objective {
+    nano_session *session;
+    const tiny_batch *batch;
+} objective;
+
+static nano_status flat_gradient(void *context, double *f, nano_error *err) {
+    const objective *o = context;
+    nano_session_zero_gradients(o->session);
+    return tiny_gradient(o->session, o->batch, f, err);
+}
+
+/* Steps of two micro-batches with ADAM. */
+static void test_adam(const tiny_train *t, const tiny_batch *first, const tiny_batch *second) {
+    nano_session *s = tiny_train_session(t, tiny_train_limits(2));
+    nano_error err = {NANO_OK, ""};
+    nano_status status = NANO_OK;
+    double loss = 0.0, norm = 0.0;
+    armed = 1;
+    for (int step = 1; step <= 3 && status == NANO_OK; step++) {
+        nano_session_zero_gradients(s);
+        status = tiny_gradient(s, first, &loss, &err);
+        status = status == NANO_OK ? tiny_gradient(s, second, &loss, &err) : status;
+        status = status == NANO_OK ? tiny_adam(s, step, &norm, &err) : status;
+    }
+    armed = 0;
+    CHECK(status == NANO_OK && loss > 0.0 && norm > 0.0);
+    nano_session_free(s);
+}
+
+static void test_lbfgs(const tiny_train *t, const tiny_batch *batch) {
+    nano_lbfgs_options options = nano_lbfgs_options_default();
+    nano_limits l = tiny_train_limits(2);
+    l.optimizer = NANO_OPTIMIZER_LBFGS;
+    l.history = options.history = 4;
+    options.max_iterations = 3;
+    objective o = {tiny_train_session(t, l), batch};
+    nano_lbfgs_result result;
+    nano_error err = {NANO_OK, ""};
+    float *values = NULL, *gradients = NULL;
+    void *state = NULL;
+    int64_t n = 0;
+    armed = 1;
+    nano_session_flat(o.session, &n, &values, &gradients, &state, NULL);
+    nano_status status = nano_lbfgs_flat(&options, n, values, gradients, flat_gradient, &o, state, &result, &err);
+    armed = 0;
+    CHECK(status == NANO_OK && result.iterations == 3);
+    nano_session_free(o.session);
+}
+
+static void test_training(bool recompute) {
+    tiny_train t;
+    tiny_train_open(&t, "F16", recompute);
+    const tiny_batch first = tiny_make_batch(1), second = tiny_make_batch(2);
+    test_adam(&t, &first, &second);
+    test_lbfgs(&t, &first);
+    tiny_train_close(&t);
+}
+
 /* An allocation while armed does end a process. */
 static void test_trap(void) {
     int status = 0;
@@ -136,6 +194,8 @@ int main(void) {
     test_generation("Q4_0", 0, 0);
     test_generation("Q8_0", 1, 40);
     test_generation("F16", 2, 40);
+    test_training(false);
+    test_training(true);
     test_trap();
     return check_result();
 }
