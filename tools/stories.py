@@ -1,490 +1,173 @@
-"""Little stories from a grammar: training text for the placeholder default model.
+"""Little stories from a grammar: the training text of the default model.
 
-A story is a hero with a wish, something in the way, a failed try, a helper, a way out and an end. Choices that must
-go together (a name and its pronouns, a wish and what can stand in its way, a way out and who can do it) are made
-together, so a model that learns the text learns to keep its characters and objects straight. All of the text is the
-project's own. Run the file to read some: ``python tools/stories.py --count 3 --seed 1``.
+A story has a hero and a plot; the plot's cases (a wish and what can stand in its way, a thing and who can mend it) are
+chosen together with everything that depends on them, and stay as they are to the story's end: names, pronouns, things
+and their colours. So a model that learns the text learns to keep its characters and objects straight. All of the text
+is the project's own. Read some, or write a corpus::
+
+    python tools/stories.py --count 3 --seed 1
+    python tools/stories.py --count 60000 --seed 1 -o stories.txt
+
+Sentences are templates: ``[a|b]`` is one of the two (nested as one likes, and "" is a choice), ``{slot}`` a value of
+the story, a template itself. Capitals at the start of sentences and "an" for "a" come by themselves.
 """
 
 import argparse
 import random
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import story_words as words
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
+SEPARATOR = "\n\n"
+"""Between stories in a corpus; paragraphs of a story end with one line end."""
+PARAGRAPH = "//"
 
-
-GIRLS = _words(
-    "Mia Anna Lucy Rosa Ella Nora Lily Emma Zoe Clara Ruby Ivy Maya Tess Jane Hana Lena Kate Nina Sara Amy Bella Dora "
-    "Olive Pia Greta Alma Wilma Daisy Molly"
-)
-BOYS = _words(
-    "Tom Ben Max Sam Leo Jack Finn Noah Oscar Hugo Tim Ali Paul Nick Emil Otto Dan Luke Jim Theo Bruno Carl Peter Adam "
-    "Felix Hans Ravi Milo Rob Walter"
-)
-ANIMAL_NAMES = _words(
-    "Pip Dot Bobo Fluff Nibbles Coco Biscuit Pepper Momo Button Tiny Patch Rusty Snow Berry Honey Poppy Sunny Toffee "
-    "Mossy Waffle Bean Cloud Ziggy Plum"
-)
-ANIMALS = _words("fox rabbit mouse bear cat dog duck hedgehog squirrel frog lamb pony kitten puppy otter badger")
-TRAITS = _words("little small kind brave shy happy clever curious quiet cheerful gentle funny young merry busy")
-PLACES = (
-    "in a small village by the sea",
-    "in a little house near the forest",
-    "on a farm with green hills",
-    "at the edge of a big town",
-    "in a valley full of flowers",
-    "next to an old mill",
-    "by a blue lake",
-    "under the tall mountains",
-    "in a yellow house with a red door",
-    "on a quiet street with many trees",
-    "near a wide river",
-    "in a cottage behind the hill",
-)
-TIMES = (
-    "One day",
-    "One morning",
-    "One sunny day",
-    "One windy day",
-    "One cold morning",
-    "One warm afternoon",
-    "On a bright spring day",
-    "One day in autumn",
-    "Early one morning",
-    "One fine day",
-)
-COLORS = _words("red blue green yellow white purple golden orange silver pink")
+Case = Mapping[str, Any]
+"""Slots that go together: a string, a tuple to choose from once and for all, or ``by_skill``: what the helper can do.
+Under ``also``: cases of which one is taken, too."""
 
 
 @dataclass(frozen=True)
-class Helper:
-    """Who comes along: ``name`` takes "a"; ``skill`` is what solutions ask for; ``pronoun`` "" means either."""
+class Plot:
+    """Beats in order, each a choice of templates; ``cases``: of each group one is taken."""
 
     name: str
-    skill: str
-    pronoun: str = ""
+    beats: tuple[Sequence[str], ...]
+    cases: tuple[Sequence[Case], ...] = ()
 
 
-HELPERS = (
-    Helper("old woman", "hands", "she"),
-    Helper("old man", "hands", "he"),
-    Helper("farmer", "hands", "he"),
-    Helper("baker", "hands", "she"),
-    Helper("teacher", "hands", "she"),
-    Helper("fisherman", "hands", "he"),
-    Helper("gardener", "hands", "she"),
-    Helper("tall girl", "hands", "she"),
-    Helper("friendly boy", "hands", "he"),
-    Helper("wise owl", "wings"),
-    Helper("black crow", "wings"),
-    Helper("white goose", "wings"),
-    Helper("little robin", "wings"),
-    Helper("big bear", "strong"),
-    Helper("brown horse", "strong"),
-    Helper("strong donkey", "strong"),
-    Helper("old goat", "strong"),
-    Helper("slow turtle", "small"),
-    Helper("gray mouse", "small"),
-    Helper("friendly beaver", "small"),
-    Helper("clever monkey", "small"),
+_INNER_CHOICE = re.compile(r"\[([^\[\]]*)\]")
+_SLOT = re.compile(r"\{(\w+)\}")
+_PRONOUNS = {"he": ("he", "him", "his", "himself"), "she": ("she", "her", "her", "herself")}
+# A sentence begins at the start, after a sentence's end, or inside a quotation. What follows a question or a call in
+# quotation marks may be its "said Tom", and a quotation may go on behind that.
+_START = re.compile(
+    r"(^|\n|[.!?] |(?:^|\n|(?<!,) )\"|, \"(?!(?:and|but|because) )"
+    r"|[.!?]\" (?!(?:(?:he|she|it) )?"
+    r"(?:said|asked|cried|called|whispered|shouted|answered|laughed|thought|roared)\b))([a-z])"
 )
+_A = re.compile(r"\b([Aa]) (?=[aeiouAEIOU](?!ni))")
 
 
-@dataclass(frozen=True)
-class Trouble:
-    """What is in the way: told, said by the hero, tried in vain, and solved (each with the skills that can)."""
+class Teller:
+    """A story's choices: slots, and the generator that decides what is still open."""
 
-    told: tuple[str, ...]
-    said: str
-    tried: tuple[str, ...]
-    solved: tuple[tuple[str, str], ...]  # (skills, "any" for all; sentence)
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.slots: dict[str, str | Sequence[str]] = dict(words.SHARED)
 
+    def take(self, case: Case) -> None:
+        """Adds the case's slots; tuples become one of their templates."""
+        for key, value in case.items():
+            if key == "also":
+                self.take(self.rng.choice(value))
+            elif key == "by_skill":
+                skill = str(self.slots["skill"])
+                self.slots["solved"] = self.rng.choice([*value.get(skill, ()), *value.get("any", ())])
+            else:
+                self.slots[key] = value if isinstance(value, str) else self.rng.choice(value)
 
-@dataclass(frozen=True)
-class Wish:
-    """What the hero wants. ``{thing}`` is one of ``things``, with the same colour throughout the story."""
+    def person(self, prefix: str, pronoun: str) -> None:
+        """Pronouns, each after `prefix`."""
+        for key, form in zip(("he", "him", "his", "himself"), _PRONOUNS[pronoun], strict=True):
+            self.slots[prefix + key] = form
 
-    things: tuple[str, ...]
-    wanted: tuple[str, ...]
-    troubles: tuple[Trouble, ...]
-    ended: tuple[str, ...]
+    def expand(self, template: str) -> str:
+        """The template without slots and choices."""
+        while "[" in template or "{" in template:
+            template = _SLOT.sub(self._slot, template)
+            while _INNER_CHOICE.search(template):
+                template = _INNER_CHOICE.sub(lambda m: self.rng.choice(m[1].split("|")), template, count=1)
+        return template
 
-
-TOO_HIGH = Trouble(
-    (
-        "But {the} was high up in a tree.",
-        "But the wind blew {the} up into a tall tree.",
-        "But {the} got stuck on the roof.",
-    ),
-    "I can not reach my {thing}",
-    (
-        "{He} jumped and jumped, but {he} was too small.",
-        "{He} tried to climb up, but {he} slipped down again.",
-        "{He} threw a stick, but {the} did not move.",
-    ),
-    (
-        ("hands", "The {helper} brought a long ladder and held it while {name} climbed up."),
-        ("hands", "The {helper} lifted {name} up, and {name} took {the} down."),
-        ("wings", "The {helper} flew up, took {the} and dropped it into the arms of {name}."),
-        ("strong", "{Name} stood on the back of the {helper} and took {the} down."),
-        ("strong", "The {helper} shook the wall and the branches until {the} fell down."),
-        ("small", "The {helper} climbed up quickly and pushed {the} down to {name}."),
-    ),
-)
-LOST_IN_DARK = Trouble(
-    ("But {the} was gone.", "But {he} could not find {the} anywhere.", "But {the} had fallen out of {his} bag."),
-    "I lost my {thing}",
-    (
-        "{He} looked under the bed and behind the door, but it was not there.",
-        "{He} looked in the tall grass until it was dark, but {he} found nothing.",
-        "{He} asked everyone, but no one had seen it.",
-    ),
-    (
-        ("hands", "The {helper} lit a lamp, and soon they saw {the} under a bush."),
-        ("wings", "The {helper} flew in a big circle and saw {the} next to the well."),
-        ("strong", "The {helper} moved a heavy stone, and {the} was behind it."),
-        ("small", "The {helper} crept into a hole and came back with {the}."),
-        ("any", "They walked back the same way, step by step, and found {the} on the path."),
-        ("any", '"Think of the last place where you had it," said the {helper}. {Name} did, and {the} was there.'),
-    ),
-)
-BROKEN = Trouble(
-    ("But {the} was broken.", "But {the} fell down and broke.", "But there was a big hole in {the}."),
-    "My {thing} is broken",
-    (
-        "{He} tried to mend it with mud, but it did not hold.",
-        "{He} tied it with grass, but the grass was too weak.",
-        "{He} pushed the parts together, but they fell down again.",
-    ),
-    (
-        ("hands", "The {helper} had some glue, and together they made {the} as good as new."),
-        ("hands", "The {helper} took out a needle and a thread and mended {the}."),
-        ("wings", "The {helper} brought long strings, and together they tied {the} up well."),
-        ("strong", "The {helper} held the parts together while {name} tied a rope around {the}."),
-        ("small", "The {helper} had tiny hands and put every part of {the} back in its place."),
-    ),
-)
-WIDE_RIVER = Trouble(
-    ("But there was a wide river in the way.", "But the old bridge was broken.", "But the water was deep and fast."),
-    "I can not get over the water",
-    (
-        "{He} put one foot in the water, but it was too cold and too deep.",
-        "{He} tried to jump over it, but {he} fell in and got all wet.",
-        "{He} walked up and down, but there was no way across.",
-    ),
-    (
-        ("hands", "The {helper} had a little boat and rowed {name} to the other side."),
-        ("hands", "Together they put a long tree over the water and walked across."),
-        ("wings", "The {helper} knew a place with flat stones and showed {name} the way."),
-        ("strong", "{Name} sat on the back of the {helper}, and they swam to the other side."),
-        ("small", "The {helper} gathered wood, and together they made a raft."),
-        ("any", "Together they put big stones into the water and jumped from one to the next."),
-    ),
-)
-NO_WAY = Trouble(
-    (
-        "But the forest was dark and {he} did not know the way.",
-        "But the snow was deep and {he} could not see the path.",
-    ),
-    "I do not know the way",
-    (
-        "{He} went left and right, but every tree looked the same.",
-        "{He} walked for an hour and came back to the same place.",
-    ),
-    (
-        ("wings", "The {helper} flew ahead and sang, and {name} followed the song."),
-        ("hands", "The {helper} took {name} by the hand and they walked with a bright lamp."),
-        ("strong", "{Name} rode on the back of the {helper}, who knew every path."),
-        ("small", "The {helper} left a small white stone at every turn, and {name} followed them."),
-        ("any", "The {helper} showed {name} how to find the way by the stars."),
-    ),
-)
-NOTHING_THERE = Trouble(
-    (
-        "But {he} had no {need}.",
-        "But there was no {need} left in the house.",
-        "But someone had used up all the {need}.",
-    ),
-    "I have no {need}",
-    (
-        "{He} looked in every box, but the boxes were empty.",
-        "{He} went to the shop, but the shop was closed.",
-        "{He} tried it with sand, but that did not work at all.",
-    ),
-    (
-        ("hands", "The {helper} had plenty of {need} at home and gave {name} as much as {he} needed."),
-        ("wings", "The {helper} flew over the hill and came back with some {need}."),
-        ("strong", "The {helper} carried some {need} all the way from the market."),
-        ("small", "The {helper} had saved some {need} for the winter and shared it."),
-        ("any", "{Name} gave the {helper} a song, and the {helper} gave {name} some {need}."),
-    ),
-)
-AFRAID = Trouble(
-    ("But {he} was afraid.", "But {he} thought {he} could never do it.", "But the others laughed, and {he} ran away."),
-    "I am too afraid",
-    (
-        "{He} closed {his} eyes and tried, but {he} fell over.",
-        "{He} tried once, but {his} legs shook and {he} stopped.",
-        "{He} hid behind a tree and cried a little.",
-    ),
-    (
-        (
-            "any",
-            '"I was afraid too when I was young," said the {helper}. "Let us try slowly." And they tried together.',
-        ),
-        (
-            "any",
-            'The {helper} stayed close and said, "One small step each day." So {name} took one small step each day.',
-        ),
-        ("hands", "The {helper} held the hand of {name} until {name} was not afraid any more."),
-        ("wings", "The {helper} sang a brave song, and {name} sang it too and forgot to be afraid."),
-        ("strong", "The {helper} stood next to {name}, as big as a house, and {name} felt safe."),
-        ("small", '"Look how small I am," said the {helper}, "and I can do it." Then {name} wanted to try again.'),
-    ),
-)
-DRY = Trouble(
-    (
-        "But it did not rain for many days.",
-        "But the ground was hard and dry.",
-        "But the birds came and picked at the ground.",
-    ),
-    "My {thing} will not grow",
-    (
-        "{He} sang to it every night, but nothing happened.",
-        "{He} pulled at it, but that did not help.",
-        "{He} waited and waited, but nothing came up.",
-    ),
-    (
-        ("hands", "The {helper} showed {name} how to dig the ground and water it every evening."),
-        ("wings", "The {helper} kept the other birds away and brought drops of water."),
-        ("strong", "The {helper} carried water from the river, one bucket after the other."),
-        ("small", "The {helper} dug tiny holes so that the water could get to the roots."),
-        ("any", '"Good things need time," said the {helper}. So {name} gave it water and waited with the {helper}.'),
-    ),
-)
-
-WISHES = (
-    Wish(
-        ("kite", "ball", "balloon", "hat", "paper plane"),
-        ("{name} wanted to play with {his} {color} {thing}.", "{name} went out to play with a {color} {thing}."),
-        (TOO_HIGH, LOST_IN_DARK, BROKEN),
-        ("Then they played with {the} until the sun went down.", "{Name} played with {the} all day long."),
-    ),
-    Wish(
-        ("ring", "key", "book", "cup", "bell", "scarf"),
-        (
-            "{name} wanted to give {his} mother a {color} {thing}.",
-            "{name} had a {color} {thing} for {his} grandmother and wanted to bring it to her.",
-        ),
-        (LOST_IN_DARK, BROKEN, TOO_HIGH),
-        (
-            "{He} gave {the} away with a big smile, and everyone was glad.",
-            "That night {the} lay on the table and shone.",
-        ),
-    ),
-    Wish(
-        ("boat", "drum", "wagon", "sled", "lamp"),
-        (
-            "{name} wanted to show {his} {color} {thing} to {his} friends.",
-            "{name} found an old {color} {thing} in the shed.",
-        ),
-        (BROKEN, LOST_IN_DARK),
-        ("Soon all the children came to see {the}.", "From then on, {name} took good care of {the}."),
-    ),
-    Wish(
-        ("island", "castle", "garden", "tower", "market"),
-        ("{name} wanted to see the {color} {thing} far away.", "{name} set out to find the {color} {thing}."),
-        (WIDE_RIVER, NO_WAY, AFRAID),
-        (
-            "At last they came to {the}, and it was even more beautiful than in the dream.",
-            "In the evening they stood before {the} and laughed.",
-        ),
-    ),
-    Wish(
-        ("grandmother", "uncle", "cousin", "best friend"),
-        ("{name} wanted to visit {his} {thing}.", "{name} packed some bread and went to visit {his} {thing}."),
-        (WIDE_RIVER, NO_WAY),
-        (
-            "{His} {thing} opened the door and gave them warm milk.",
-            "{His} {thing} was so happy that they all danced in the kitchen.",
-        ),
-    ),
-    Wish(
-        ("cake", "pie", "bread", "soup", "pancake"),
-        ("{name} wanted to make a big {thing} for the party.", "{name} wanted to make a {thing} for {his} father."),
-        (NOTHING_THERE,),
-        ("Soon {the} was ready, and it smelled very good.", "They ate {the} together, and there was not a crumb left."),
-    ),
-    Wish(
-        ("picture", "mask", "flag", "dress", "puppet"),
-        ("{name} wanted to make a {color} {thing}.", "{name} wanted to make a {color} {thing} for the spring feast."),
-        (NOTHING_THERE,),
-        ("{The} was the finest in the whole land.", "Everyone clapped when they saw {the}."),
-    ),
-    Wish(
-        ("swim", "dance", "sing", "climb", "skate", "ride a bike", "whistle"),
-        ("{name} wanted to learn to {thing}.", "{name} saw the others and wanted to {thing} too."),
-        (AFRAID,),
-        ("After a week, {name} could {thing} better than anyone.", "Now {name} loves to {thing} every day."),
-    ),
-    Wish(
-        ("sunflower", "pumpkin", "apple tree", "rose", "carrot"),
-        ("{name} wanted to grow a {thing}.", "{name} put a seed into the ground and wished for a {thing}."),
-        (DRY,),
-        ("After many days, a fine {thing} stood in the sun.", "In summer {the} was the biggest in the village."),
-    ),
-)
-NEEDS = {
-    "cake": ("flour", "sugar", "butter", "milk"),
-    "pie": ("flour", "honey", "butter"),
-    "bread": ("flour", "salt"),
-    "soup": ("salt", "rice"),
-    "pancake": ("flour", "milk", "sugar"),
-    "picture": ("paint", "paper"),
-    "mask": ("paper", "paint", "string"),
-    "flag": ("cloth", "paint", "string"),
-    "dress": ("cloth", "wool"),
-    "puppet": ("cloth", "wood", "string"),
-}
-
-OPENINGS = (
-    "Once upon a time, there was a {trait} {kind} named {name}. {He} lived {place}.",
-    "Once upon a time, there was a {trait} {kind} named {name}, who lived {place}.",
-    "Once upon a time, a {trait} {kind} named {name} lived {place}.",
-    "Once upon a time, {place}, there lived a {trait} {kind}. {His} name was {name}.",
-    "Once there was a {trait} {kind} named {name}. {He} lived {place}.",
-    "{Name} was a {trait} {kind}. {He} lived {place}.",
-    "There once was a {trait} {kind} named {name}, who lived {place}.",
-)
-SAD = (
-    "{Name} was sad.",
-    "{Name} sat down on a stone and cried.",
-    "{Name} felt very sad and did not know what to do.",
-    "{Name} wanted to give up.",
-)
-MEETINGS = (
-    "Then a {helper} came by.",
-    "Just then, a {helper} came along the path.",
-    "After a while, {he} met a {helper}.",
-    "A {helper} heard {him} and came closer.",
-)
-QUESTIONS = (
-    '"Why are you so sad?" asked the {helper}.',
-    '"What is wrong, {name}?" asked the {helper}.',
-    '"Can I help you?" asked the {helper}.',
-    '"Tell me what happened," said the {helper}.',
-)
-ANSWERS = (
-    '"{said}," said {name}.',
-    '"Oh, {said_low}," said {name} in a low voice.',
-    '"{said}. Please help me," said {name}.',
-)
-OFFERS = (
-    '"Do not worry," said the {helper}. "I have an idea."',
-    '"I will help you," said the {helper}.',
-    '"We can do it together," said the {helper}, and {hhe} smiled.',
-    "The {helper} thought for a moment. Then {hhe} smiled.",
-)
-THANKS = (
-    '"Thank you!" said {name}.',
-    '"Thank you, dear friend!" said {name}, and {he} hugged the {helper}.',
-    "{Name} jumped for joy and thanked the {helper}.",
-    '"You are so kind," said {name}.',
-)
-MORALS = (
-    "From that day on, {name} and the {helper} were best friends.",
-    "And {name} learned that it is good to ask for help.",
-    "And {name} never forgot the {helper}.",
-    "Since then, {name} helps everyone who is sad.",
-    "That night {name} slept well and had sweet dreams.",
-    "And they were happy for a long, long time.",
-    "{Name} learned that even a big problem gets small when you have a friend.",
-    "And when you pass by, you can still hear them laugh.",
-)
+    def _slot(self, match: re.Match[str]) -> str:
+        value = self.slots[match[1]]
+        return value if isinstance(value, str) else self.rng.choice(value)
 
 
-def _fill(template: str, slots: dict[str, str]) -> str:
-    """The sentence with its slots filled, "a" turned to "an" where a vowel follows, and a capital at its start."""
-    words = template.format(**slots).split(" ")
-    for i, word in enumerate(words[:-1]):
-        if word in ("a", "A") and words[i + 1][0].lower() in "aeiou" and not words[i + 1].startswith("uni"):
-            words[i] += "n"
-    text = " ".join(words)
-    at = 1 if text.startswith('"') else 0
-    return text[:at] + text[at].upper() + text[at + 1 :]
+def _finished(text: str) -> str:
+    """Spaces, capitals and articles put right."""
+    text = re.sub(r" +", " ", text).strip()
+    text = re.sub(r" ?\n ?", "\n", text).replace(" ,", ",").replace(" .", ".")
+    text = _START.sub(lambda m: m[1] + m[2].upper(), text)
+    text = _START.sub(lambda m: m[1] + m[2].upper(), text)  # starts that shared a character with the one before
+    return _A.sub(r"\1n ", text)
 
 
-def _hero(rng: random.Random) -> dict[str, str]:
-    pronoun = rng.choice(("he", "she"))
-    if rng.random() < 0.6:
-        name = rng.choice(BOYS if pronoun == "he" else GIRLS)
-        kind = "boy" if pronoun == "he" else "girl"
-    else:
-        name, kind = rng.choice(ANIMAL_NAMES), rng.choice(ANIMALS)
-    he, him, his = ("he", "him", "his") if pronoun == "he" else ("she", "her", "her")
-    return {
-        "name": name,
-        "kind": kind,
-        "he": he,
-        "him": him,
-        "his": his,
-        "Name": name,
-        "He": he.capitalize(),
-        "His": his.capitalize(),
-    }
+def _name(rng: random.Random, pronoun: str, kind: str) -> str:
+    if rng.random() < 0.06:
+        ends = rng.choice(words.NAME_ENDS[pronoun])
+        return rng.choice(words.NAME_BEGINNINGS) + rng.choice(words.NAME_MIDDLES) + ends
+    if kind in ("boy", "girl"):
+        return rng.choice(words.BOYS if pronoun == "he" else words.GIRLS)
+    return rng.choice(words.ANIMAL_NAMES)
 
 
-def story(rng: random.Random) -> str:
-    """One story of 70 to 170 words, in three paragraphs; `rng` decides all of it."""
-    slots = _hero(rng)
-    wish = rng.choice(WISHES)
-    trouble = rng.choice(wish.troubles)
-    thing = rng.choice(wish.things)
-    helper = rng.choice([h for h in HELPERS if h.name.split()[-1] != slots["kind"]])
+def _cast(teller: Teller) -> None:
+    """Hero, friend, helper and a member of the family; a plot uses of them what it needs."""
+    rng, slots = teller.rng, teller.slots
+    taken: set[str] = set()
+    for prefix in ("", "f"):
+        pronoun = rng.choice(("he", "she"))
+        kind = ("boy" if pronoun == "he" else "girl") if rng.random() < 0.6 else rng.choice(words.ANIMALS)
+        name = _name(rng, pronoun, kind)
+        while name in taken:
+            name = _name(rng, pronoun, kind)
+        taken.add(name)
+        teller.person(prefix, pronoun)
+        slots["friend" if prefix else "name"] = name
+        slots[prefix + "kind"] = kind
+    helper = rng.choice([h for h in words.HELPERS if h.name.split()[-1] not in (slots["kind"], slots["fkind"])])
+    slots["helper"], slots["skill"] = helper.name, helper.skill
+    teller.person("h", helper.pronoun or rng.choice(("he", "she")))
+    slots["parent"], pronoun = rng.choice(words.FAMILY)
+    teller.person("p", pronoun)
     slots |= {
-        "trait": rng.choice(TRAITS),
-        "place": rng.choice(PLACES),
-        "color": rng.choice(COLORS),
-        "thing": thing,
-        "the": f"the {thing}",
-        "The": f"The {thing}",
-        "need": rng.choice(NEEDS.get(thing, ("",))),
-        "helper": helper.name,
-        "hhe": helper.pronoun or rng.choice(("he", "she")),
+        "trait": rng.choice(words.TRAITS),
+        "ftrait": rng.choice(words.TRAITS),
+        "color": rng.choice(words.COLORS),
+        "home": teller.expand(rng.choice(words.PLACES)),
+        "hobby": teller.expand(rng.choice(words.HOBBIES)),
+        "oneday": rng.choice(words.TIMES),
     }
-    said = trouble.said.format(**slots)
-    slots |= {"said": said, "said_low": said if said.startswith("I ") else said[0].lower() + said[1:]}
 
-    def pick(choices: Sequence[str]) -> str:
-        return _fill(rng.choice(choices), slots)
 
-    wanted = rng.choice(TIMES) + ", " + pick(wish.wanted)
-    begin = [pick(OPENINGS), wanted, pick(trouble.told), pick(trouble.tried)]
-    if rng.random() < 0.6:
-        begin.append(pick(SAD))
-    middle = [pick(MEETINGS)]
-    if rng.random() < 0.8:
-        middle += [pick(QUESTIONS), pick(ANSWERS)]
-    if rng.random() < 0.7:
-        middle.append(pick(OFFERS))
-    middle.append(pick([s for skills, s in trouble.solved if skills in ("any", helper.skill)]))
-    end = []
-    if rng.random() < 0.7:
-        end.append(pick(THANKS))
-    end += [pick(wish.ended), pick(MORALS)]
-    return "\n".join(" ".join(part) for part in (begin, middle, end))
+def story(rng: random.Random, plot: Plot | None = None) -> str:
+    """One story in a few paragraphs; `rng` decides all of it, but for the plot where one is given."""
+    from story_plots import PLOTS
+
+    plot = plot or rng.choice(PLOTS)
+    teller = Teller(rng)
+    _cast(teller)
+    for group in plot.cases:
+        teller.take(rng.choice(group))
+    beats = [words.OPENINGS, words.HABITS, *plot.beats]
+    text = " ".join(teller.expand(rng.choice(beat)) for beat in beats)
+    return _finished(text.replace(PARAGRAPH, "\n"))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Print stories from the grammar.")
+    parser = argparse.ArgumentParser(description="Print stories from the grammar, or write a corpus of them.")
     parser.add_argument("--count", type=int, default=3, help="how many (default 3)")
     parser.add_argument("--seed", type=int, default=1, help="of the random choices (default 1)")
+    parser.add_argument("--plot", help="this plot alone")
+    parser.add_argument("-o", "--output", type=Path, help="file to write instead of stdout")
     args = parser.parse_args()
+    from story_plots import PLOTS
+
+    chosen = [plot for plot in PLOTS if plot.name == args.plot] if args.plot else [None]
+    if not chosen:
+        parser.error(f"{args.plot}: no such plot, there are {', '.join(plot.name for plot in PLOTS)}")
     rng = random.Random(args.seed)
-    print("\n\n".join(story(rng) for _ in range(args.count)))
+    text = SEPARATOR.join(story(rng, chosen[0]) for _ in range(args.count)) + "\n"
+    if args.output:
+        args.output.write_text(text, encoding="utf-8")
+    else:
+        print(text, end="")
 
 
 if __name__ == "__main__":
