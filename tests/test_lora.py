@@ -424,6 +424,9 @@ def test_commands(llama: tuple[Path, Path, Path], tmp_path: Path) -> None:
     fit, plain = (json.loads(run("nanollm", "fit", model, *o, "--json").stdout) for o in (("--lora", a), ()))
     assert fit["weights"] > plain["weights"]
     facts = json.loads(run("nanollm", "info", a, "--json").stdout)
+    assert facts["adapter"].pop("targets") == sorted(
+        ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"]
+    )
     assert facts["adapter"] == {"type": "lora", "alpha": 8.0, "ranks": [4], "weights": 14}
     for arguments, code, words in (
         (("--lora-scaled", "x"), 2, "expected FILE:SCALE"),

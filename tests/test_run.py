@@ -14,12 +14,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import terminal
 from conftest import write_tiny
 from terminal import USAGE_ERRORS, Terminal, command, run
 
-from nanollm import Model, _core
+from nanollm import Model, _core, lora
 from nanollm.convert import convert
 from nanollm.export import export
 from nanollm.model import default_model_path
@@ -606,3 +607,46 @@ def test_chat_template_of_the_tests_has_pieces(chatty_run: Path) -> None:
     """What the conversations above rest on."""
     with _core.Gguf.open(chatty_run) as gguf:
         assert gguf["nanollm.chat.answer"] == "</s>[assistant]"
+
+
+# ------------------------------------------------------------------ adapters
+
+
+def test_adapters_as_nanollm_cli(runner: str, tiny_run: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    for name, targets in (("a", "all"), ("b", "ffn")):
+        made = lora.create(tiny_run, tmp_path / f"{name}.gguf", rank=4, targets=targets)
+        for pair in made.pairs.values():
+            pair.b[...] = 0.1 * rng.standard_normal(pair.b.shape)
+        made.write(tmp_path / f"{name}.gguf")
+    a, b = tmp_path / "a.gguf", tmp_path / "b.gguf"
+    words = ("-m", tiny_run, "-p", "the", "-n", 16, "--temp", 0, "--ignore-eos", "-no-cnv")
+    texts = []
+    for options in ((), ("--lora", a), ("--lora-scaled", f"{b}:-2", "--lora", a)):
+        ours, theirs = run(runner, *words, *options), run("nanollm-cli", *words, *options)
+        assert ours.returncode == 0, ours.stderr
+        assert ours.stdout == theirs.stdout
+        adapter_lines = [[line for line in done.stderr.splitlines() if "adapter" in line] for done in (ours, theirs)]
+        assert adapter_lines[0] == adapter_lines[1]
+        assert len(adapter_lines[0]) == len(options) // 2
+        texts.append(ours.stdout)
+    assert len(set(texts)) == 3
+    cache = ("--prompt-cache", tmp_path / "prompt.cache")
+    assert run(runner, *words, "--lora", a, *cache).returncode == 0
+    assert run("nanollm-cli", *words, "--lora", a, *cache).returncode == 0  # one format
+    failed = run(runner, *words, "--lora", b, *cache)
+    assert (failed.returncode, "another model" in failed.stderr) == (1, True)
+    fit = [json.loads(run(runner, "fit", tiny_run, *o, "--json").stdout) for o in ((), ("--lora", a))]
+    with _core.Gguf.open(a) as file:
+        assert fit[1]["weights"] == fit[0]["weights"] + sum(t.n_bytes for t in file.tensors)
+    for options, code, text in (
+        (("--lora", tiny_run), 1, "general.type: found 'model', expected 'adapter'"),
+        (("--lora", tmp_path / "none.gguf"), 1, "none.gguf"),
+        (("--lora-scaled", a), 2, "FILE:SCALE"),
+        (("--lora-scaled", f"{a}:nan"), 2, "FILE:SCALE"),
+    ):
+        failed = run(runner, *words, *options)
+        assert (failed.returncode, len(failed.stderr.splitlines())) == (code, 1)
+        assert text in failed.stderr
+    failed = run(runner, "-m", a, "-p", "the")
+    assert (failed.returncode, "expected a model" in failed.stderr) == (1, True)

@@ -224,7 +224,7 @@ static int run_file(bench *b, nano_limits limits) {
     return code;
 }
 
-/* Architecture, size, type, as in "llama 1.2B Q8_0". */
+/* Architecture, size, type, as in "llama 1.2B Q8_0", and how many adapters. */
 static void describe(bench *b) {
     const contents c = report_contents(b->engine.gguf);
     nano_str architecture = {"", 0}, size = {"", 0};
@@ -248,6 +248,10 @@ static void describe(bench *b) {
     (void)snprintf(b->model_type, sizeof b->model_type, "%.*s %.*s %s",
                    architecture.size < 48 ? (int)architecture.size : 48, architecture.data,
                    size.size < 48 ? (int)size.size : 48, size.data, name != NULL ? name : "");
+    if (b->engine.adapters->n > 0) {
+        const size_t used = strlen(b->model_type);
+        (void)snprintf(b->model_type + used, sizeof b->model_type - used, " + %d LoRA", b->engine.adapters->n);
+    }
     b->model_size = c.n_bytes;
     b->n_params = c.n_parameters;
 }
@@ -261,7 +265,7 @@ int run_bench(const options *o) {
     b.samples_ts = allocate((size_t)o->repetitions, sizeof *b.samples_ts);
     for (int i = 0; i < o->models.n && code == EXIT_OK && !emit_failed(); i++) {
         b.path = o->models.items[i];
-        code = engine_open(&b.engine, b.path);
+        code = engine_open(&b.engine, b.path, &o->adapters);
         if (code == EXIT_OK) {
             describe(&b);
             code = run_file(&b, limits);

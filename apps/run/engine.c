@@ -48,28 +48,91 @@ static int open_sidecar(engine *e) {
     return code;
 }
 
-int engine_open(engine *e, const char *path) {
-    nano_error err = {NANO_OK, ""};
-    const nano_gguf_value *program = NULL;
-    *e = (engine){.path = path, .first_row = INT32_MAX};
-    if (nano_gguf_open(path, &e->gguf, &err) != NANO_OK) {
-        return failed(&err);
-    }
-    if (!find_program(e->gguf, &program)) {
+/* The program in the file, or in the one beside it. */
+static int open_program(engine *e, const nano_gguf_value **program) {
+    if (!find_program(e->gguf, program)) {
         const int code = open_sidecar(e);
         if (code != EXIT_OK) {
             return code;
         }
-        if (!find_program(e->sidecar, &program)) {
+        if (!find_program(e->sidecar, program)) {
             return fail(EXIT_ERROR, "%s: %s: not found", nano_gguf_path(e->sidecar), program_key);
         }
     }
-    if (program->kind != NANO_GGUF_ARRAY || program->item_kind != NANO_GGUF_UINT8) {
+    if ((*program)->kind != NANO_GGUF_ARRAY || (*program)->item_kind != NANO_GGUF_UINT8) {
         return fail(EXIT_ERROR, "%s: %s: found another kind, expected an array of uint8",
                     nano_gguf_path(e->sidecar != NULL ? e->sidecar : e->gguf), program_key);
     }
-    return nano_model_create(e->gguf, program->data, program->n_bytes, &e->model, &err) == NANO_OK ? EXIT_OK
-                                                                                                   : failed(&err);
+    return EXIT_OK;
+}
+
+/* The model's graph with every adapter in it, each a file more. */
+static nano_status adapt(engine *e, nano_graph **graph, nano_error *err) {
+    for (int i = 0; i < e->adapters->n; i++) {
+        nano_graph *next = NULL;
+        nano_status status = nano_gguf_open(e->adapters->paths[i], &e->files[e->n_files], err);
+        if (status == NANO_OK) {
+            status = nano_adapter_check(e->files[e->n_files++], e->gguf, err);
+        }
+        if (status == NANO_OK) {
+            status =
+                nano_graph_adapt(*graph, e->files[e->n_files - 1], e->n_files - 1, e->adapters->scales[i], &next, err);
+        }
+        if (status != NANO_OK) {
+            return status;
+        }
+        nano_graph_free(*graph);
+        *graph = next;
+    }
+    return NANO_OK;
+}
+
+static nano_status bind_adapted(engine *e, const nano_gguf_value *program, nano_error *err) {
+    nano_graph *graph = NULL;
+    void *bytes = NULL;
+    size_t size = 0;
+    e->files = allocate((size_t)e->adapters->n + 1, sizeof *e->files);
+    e->files[e->n_files++] = e->gguf;
+    nano_status status = nano_graph_load(program->data, program->n_bytes, &graph, err);
+    if (status == NANO_OK) {
+        status = adapt(e, &graph, err);
+    }
+    if (status == NANO_OK) {
+        status = nano_graph_save(graph, NULL, 0, &size, err);
+    }
+    if (status == NANO_OK) {
+        bytes = allocate(size, 1);
+        status = nano_graph_save(graph, bytes, size, &size, err);
+    }
+    if (status == NANO_OK) {
+        status = nano_model_create_with((const nano_gguf *const *)e->files, e->n_files, bytes, size, &e->model, err);
+    }
+    free(bytes);
+    nano_graph_free(graph);
+    return status;
+}
+
+int engine_open(engine *e, const char *path, const adapters *adapted) {
+    nano_error err = {NANO_OK, ""};
+    const nano_gguf_value *program = NULL;
+    nano_str kind = {"", 0};
+    *e = (engine){.path = path, .adapters = adapted, .first_row = INT32_MAX};
+    if (nano_gguf_open(path, &e->gguf, &err) != NANO_OK) {
+        return failed(&err);
+    }
+    if (nano_gguf_get_str(e->gguf, "general.type", &kind, NULL) == NANO_OK && kind.size == 7 &&
+        memcmp(kind.data, "adapter", kind.size) == 0) {
+        return fail(EXIT_ERROR,
+                    "%s: general.type: found 'adapter', expected a model: an adapter is applied to one (--lora)", path);
+    }
+    const int code = open_program(e, &program);
+    if (code != EXIT_OK) {
+        return code;
+    }
+    const nano_status status = adapted->n > 0
+                                   ? bind_adapted(e, program, &err)
+                                   : nano_model_create(e->gguf, program->data, program->n_bytes, &e->model, &err);
+    return status == NANO_OK ? EXIT_OK : failed(&err);
 }
 
 /* ---------------------------------------------------------------- planning */
@@ -272,6 +335,10 @@ void engine_free(engine *e) {
     engine_stop(e);
     nano_tokenizer_free(e->tokenizer);
     nano_model_free(e->model);
+    for (int i = 1; i < e->n_files; i++) {
+        nano_gguf_free(e->files[i]);
+    }
+    free(e->files);
     nano_gguf_free(e->sidecar);
     nano_gguf_free(e->gguf);
     *e = (engine){.path = NULL};

@@ -7,6 +7,9 @@
 typedef struct engine {
     const char *path;
     nano_gguf *gguf, *sidecar; /* sidecar: FILE.nanollm, where the file has no program; or NULL */
+    nano_gguf **files;         /* the model's and its adapters', n_files of them; adapters: what they were asked as */
+    int n_files;
+    const adapters *adapters;
     nano_model *model;
     nano_plan *plan;
     nano_limits limits;
@@ -25,9 +28,9 @@ typedef struct engine {
 
 double now_ms(void);
 
-/* Opens the file and binds its program. Each of these prints one line and returns an exit code other than EXIT_OK when
+/* Opens the file and its adapters, and binds the program. Each of these prints one line and returns an exit code other than EXIT_OK when
  * it cannot; engine_free releases what there is. */
-int engine_open(engine *e, const char *path);
+int engine_open(engine *e, const char *path, const adapters *adapted);
 /* `limits` says what is wished for, its n_ctx counts as -1 for the usual one, 0 for the model's own. */
 int engine_plan(engine *e, int64_t n_ctx, nano_limits limits);
 int engine_find_largest(engine *e);

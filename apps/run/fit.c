@@ -8,7 +8,7 @@
 static int plan(engine *e, const options *o) {
     nano_limits limits;
     int code = engine_limits(o, &limits);
-    code = code == EXIT_OK ? engine_open(e, options_last(&o->models)) : code;
+    code = code == EXIT_OK ? engine_open(e, options_last(&o->models), &o->adapters) : code;
     code = code == EXIT_OK ? engine_plan(e, o->n_ctx, limits) : code;
     return code == EXIT_OK ? engine_find_largest(e) : code;
 }

@@ -186,7 +186,7 @@ static int start(engine *e, const options *o) {
     const double start_ms = now_ms();
     int code = engine_set_level(o->cpu);
     code = code == EXIT_OK ? engine_limits(o, &limits) : code;
-    code = code == EXIT_OK ? engine_open(e, options_last(&o->models)) : code;
+    code = code == EXIT_OK ? engine_open(e, options_last(&o->models), &o->adapters) : code;
     code = code == EXIT_OK ? engine_plan(e, o->n_ctx, limits) : code;
     code = code == EXIT_OK ? engine_check_memory(e) : code;
     code = code == EXIT_OK ? engine_load_tokenizer(e) : code;

@@ -9,18 +9,20 @@
 #include <strings.h>
 
 typedef enum kind {
-    KIND_GROUP, /* no option: a title in --help */
-    KIND_SET,   /* bool: true */
-    KIND_CLEAR, /* bool: false */
-    KIND_INT,   /* int64_t */
-    KIND_INT32, /* int32_t */
-    KIND_FLOAT, /* float */
-    KIND_TEXT,  /* const char * */
-    KIND_TEXTS, /* words */
-    KIND_TYPES, /* words, each one or more cache types with commas between */
-    KIND_BIAS,  /* biases */
-    KIND_LIST,  /* numbers: 512; 1,2,4; 1-8*2 */
-    KIND_PAIR   /* numbers, two at a time */
+    KIND_GROUP,  /* no option: a title in --help */
+    KIND_SET,    /* bool: true */
+    KIND_CLEAR,  /* bool: false */
+    KIND_INT,    /* int64_t */
+    KIND_INT32,  /* int32_t */
+    KIND_FLOAT,  /* float */
+    KIND_TEXT,   /* const char * */
+    KIND_TEXTS,  /* words */
+    KIND_TYPES,  /* words, each one or more cache types with commas between */
+    KIND_LORA,   /* adapters: FILE */
+    KIND_SCALED, /* adapters: FILE:SCALE */
+    KIND_BIAS,   /* biases */
+    KIND_LIST,   /* numbers: 512; 1,2,4; 1-8*2 */
+    KIND_PAIR    /* numbers, two at a time */
 } kind;
 
 typedef struct option {
@@ -82,6 +84,11 @@ void options_text(const options *o, const char *given, text *out) {
 }
 
 void options_free(options *o) {
+    for (int i = 0; i < o->adapters.n; i++) {
+        free(o->adapters.paths[i]);
+    }
+    free(o->adapters.paths);
+    free(o->adapters.scales);
     free((void *)o->models.items);
     free((void *)o->type_k.items);
     free((void *)o->type_v.items);
@@ -201,6 +208,28 @@ static void add_word(words *w, int argc, const char *word) {
     w->items[w->n++] = word;
 }
 
+static void add_adapter(adapters *a, int argc, const char *path, size_t size, float scale) {
+    if (a->paths == NULL) {
+        a->paths = allocate((size_t)argc, sizeof *a->paths);
+        a->scales = allocate((size_t)argc, sizeof *a->scales);
+    }
+    a->paths[a->n] = allocate(size + 1, 1);
+    memcpy(a->paths[a->n], path, size);
+    a->paths[a->n][size] = '\0';
+    a->scales[a->n++] = scale;
+}
+
+static bool read_scaled(adapters *a, int argc, const char *value) {
+    const option finite = {.low = -1e30, .high = 1e30};
+    const char *colon = strrchr(value, ':');
+    float scale = 0.0f;
+    if (colon == NULL || colon == value || !read_float(&finite, colon + 1, &scale)) {
+        return false;
+    }
+    add_adapter(a, argc, value, (size_t)(colon - value), scale);
+    return true;
+}
+
 static bool are_types(const char *s, bool may_be_many) {
     static const char *const known[] = {"f16", "f32", "q8_0", "q4_0"};
     for (;; s++) {
@@ -236,6 +265,11 @@ static int take_value(options *o, const option *row, const char *name, const cha
             }
             add_word(at, argc, value);
             return EXIT_OK;
+        case KIND_LORA: add_adapter(at, argc, value, strlen(value), 1.0f); return EXIT_OK;
+        case KIND_SCALED:
+            return read_scaled(at, argc, value)
+                       ? EXIT_OK
+                       : fail_usage(name, "expected FILE:SCALE, as in adapter.gguf:0.5, found '%s'", value);
         case KIND_BIAS:
             if (o->logit_bias.ids == NULL) {
                 o->logit_bias.ids = allocate((size_t)argc, sizeof *o->logit_bias.ids);

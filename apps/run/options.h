@@ -19,6 +19,13 @@ typedef struct biases {
     int n;
 } biases;
 
+/* --lora FILE, --lora-scaled FILE:S, in the order given */
+typedef struct adapters {
+    char **paths; /* owned */
+    float *scales;
+    int n;
+} adapters;
+
 /* Numbers of an option that takes a list, and pairs of them for -pg. */
 enum { MAX_LIST = 256 };
 typedef struct numbers {
@@ -30,7 +37,8 @@ typedef struct options {
     command command;
     bool help, version, verbose, json;
     /* model */
-    words models;  /* -m; all but bench use the last */
+    words models; /* -m; all but bench use the last */
+    adapters adapters;
     int64_t n_ctx; /* -1: not given */
     int64_t n_batch, n_threads, n_threads_batch, n_slots, poll;
     const char *cpu_mask, *cpu_range, *cpu;

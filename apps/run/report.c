@@ -219,6 +219,11 @@ void report_model(text *t, const engine *e, bool verbose) {
     add_row(t, "nanollm", "%s, cpu %s, %" PRId32 " threads", nano_version(), nano_cpu_level(), e->limits.n_threads);
     text_addf(t, "%-*s%s\n", NAME_WIDTH, "model", e->path);
     report_file(t, e->gguf, nano_model_n_vocab(e->model));
+    for (int i = 0; i < e->adapters->n; i++) {
+        const float scale = e->adapters->scales[i];
+        text_addf(t, "%-*s%s", NAME_WIDTH, "adapter", e->adapters->paths[i]);
+        text_addf(t, scale == 1.0f ? "\n" : ", scale %g\n", (double)scale);
+    }
     add_row(t, "n_ctx", "%" PRId32, e->limits.n_ctx);
     add_row(t, "n_batch", "%" PRId32, e->limits.n_batch);
     text_add(t, "\n", 1);

@@ -26,7 +26,7 @@ from ..lora import AdapterLike, bind, open_all
 from ..model import MAX_N_CTX, MemoryReport, check_forced_level, default_model_path
 from ..models import build_program
 from .common import EXIT_OK, ArgumentParser, Interruptible, UsageError, emit, format_bytes, log
-from .options import CACHE_TYPES, adapters_of, add_adapters, int_in, mask
+from .options import CACHE_TYPES, add_adapters, int_in, mask
 
 _EPILOG = """\
 examples:
@@ -229,7 +229,7 @@ def main(argv: Sequence[str]) -> int:
     for test in tests:
         if test.n_ctx > MAX_N_CTX:
             raise UsageError(f"{test}: a context of {test.n_ctx} tokens, expected at most {MAX_N_CTX}")
-    files = [ModelFile(path, adapters_of(args)) for path in args.model or [default_model_path()]]
+    files = [ModelFile(path, args.adapters) for path in args.model or [default_model_path()]]
     rows = list(product(files, limits, tests))
     printer = _PRINTERS[args.output](args, limits)
     printer.start()

@@ -15,7 +15,7 @@ from .. import _core
 from ..errors import CancelledError
 from ..model import Model
 from .common import ArgumentParser, Interruptible, emit
-from .options import adapters_of, add_adapters, add_cache_types, int_in
+from .options import add_adapters, add_cache_types, int_in
 from .progress import progress_of
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def model_options(args: argparse.Namespace) -> dict[str, Any]:
         "n_threads": args.threads,
         "n_batch": args.batch_size,
         "cache_type": (args.cache_type_k, args.cache_type_v),
-        "adapters": adapters_of(args),
+        "adapters": args.adapters,
     }
 
 

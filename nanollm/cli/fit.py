@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from ..model import DEFAULT_N_CTX, Model, default_model_path
 from .common import EXIT_ERROR, EXIT_OK, ArgumentParser, emit
-from .options import adapters_of, add_adapters, add_cache_types
+from .options import add_adapters, add_cache_types
 
 _EPILOG = """\
 examples:
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
         n_slots=args.slots,
         n_outputs=1,
         cache_type=(args.cache_type_k, args.cache_type_v),
-        adapters=adapters_of(args),
+        adapters=args.adapters,
     )
     if args.json:
         emit(json.dumps({"model": path, "fits": report.fits, **asdict(report)}) + "\n")

@@ -15,7 +15,7 @@ from .. import _core
 from ..generation import Generation
 from ..model import Model
 from .common import EXIT_INTERRUPTED, EXIT_OK, Interruptible, UsageError, clean_text, emit, is_terminal, log, run
-from .options import adapters_of, cpu_options, generation_options, parse, text_of
+from .options import cpu_options, generation_options, parse, text_of
 from .prompt_cache import PromptCache
 from .report import aligned, file_rows, result_dict, sampler_lines, shortened, timing_block
 
@@ -39,7 +39,7 @@ def _main(argv: Sequence[str]) -> int:
         deterministic=args.deterministic,
         cache_type=(args.cache_type_k, args.cache_type_v),
         n_threads_batch=args.threads_batch,
-        adapters=adapters_of(args),
+        adapters=args.adapters,
         **cpu_options(args),
     ) as model:
         is_conversation = _is_conversation(args, model)

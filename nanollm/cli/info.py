@@ -178,12 +178,13 @@ def _needs(gguf: _core.Gguf) -> list[MemoryReport] | str:
 
 
 def _adapter(gguf: _core.Gguf, tensors: Sequence[TensorInfo]) -> dict[str, Any]:
-    first = [t for t in tensors if t.name.endswith(".lora_a")]
+    second = [t for t in tensors if t.name.endswith(".lora_b")]
     return {
         "type": _short(gguf.get("adapter.type", "")),
         "alpha": _short(gguf.get("adapter.lora.alpha", "")),
-        "ranks": sorted({t.shape[0] for t in first}),
-        "weights": len(first),
+        "ranks": sorted({t.shape[-1] for t in second}),
+        "weights": len(second),
+        "targets": sorted({re.sub(r"^blk\.\d+\.|\.weight\.lora_b$", "", t.name) for t in second}),
     }
 
 
@@ -200,6 +201,7 @@ def _text(gguf: _core.Gguf, facts: Mapping[str, Any], values: Mapping[str, Any],
         a = facts["adapter"]
         ranks = ", ".join(map(str, a["ranks"]))
         rows.append(("adapter", shortened(f"{a['type']} for {a['weights']} weights, rank {ranks}, alpha {a['alpha']}")))
+        rows.append(("targets", shortened(", ".join(a["targets"]))))
     rows += _export_rows(facts)
     lines = [aligned(rows), *_type_lines(facts["types"]), *_tokenizer_lines(facts["tokenizer"])]
     for name, text in facts["chat_templates"].items():

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from ..lora import named
 from ..merge import OUTTYPES, merge
 from .common import EXIT_OK, ArgumentParser, UsageError, check_output, format_bytes, log
-from .options import adapters_of, add_adapters
+from .options import add_adapters
 from .progress import progress_of
 
 _EPILOG = """\
@@ -36,13 +37,12 @@ def main(argv: Sequence[str]) -> int:
     add("-q", "--quiet", action="store_true", help="print errors only")
     add("-h", "--help", action="help", help="print this and exit")
     args = parser.parse(argv)
-    adapters = adapters_of(args)
-    if not adapters:
+    if not args.adapters:
         raise UsageError("--lora FILE: name an adapter at least")
-    check_output(args.output, args.model, *args.lora, *(path for path, _ in args.lora_scaled))
+    check_output(args.output, args.model, *(path for path, _ in named(args.adapters)))
     start = time.perf_counter()
     with progress_of(args.quiet) as progress:
-        report = merge(args.model, adapters, args.output, args.outtype, progress=progress)
+        report = merge(args.model, args.adapters, args.output, args.outtype, progress=progress)
     if not args.quiet:
         for note in report.notes:
             log(f"note: {note}")

@@ -84,27 +84,12 @@ def cpu_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_adapters(add: Callable[..., Any]) -> None:
-    """`--lora` and `--lora-scaled`, through a group's `add_argument`."""
-    add(
-        "--lora",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="LoRA adapter to apply, a GGUF file; may be repeated",
-    )
-    add(
-        "--lora-scaled",
-        type=_scaled,
-        action="append",
-        default=[],
-        metavar="FILE:S",
-        help="the same, its addition multiplied with S; may be repeated",
-    )
-
-
-def adapters_of(args: argparse.Namespace) -> list[str | tuple[str, float]]:
-    """The adapters that these options name, as `Model` takes them."""
-    return [*args.lora, *args.lora_scaled]
+    """`--lora` and `--lora-scaled`, through a group's `add_argument`; `adapters` has them as `Model` takes them."""
+    for flag, kind, metavar, text in (
+        ("--lora", str, "FILE", "LoRA adapter to apply, a GGUF file; may be repeated"),
+        ("--lora-scaled", _scaled, "FILE:S", "the same, its addition multiplied with S; may be repeated"),
+    ):
+        add(flag, dest="adapters", type=kind, action="append", default=[], metavar=metavar, help=text)
 
 
 def _scaled(text: str) -> tuple[str, float]:
