@@ -1,25 +1,28 @@
 """Optimisers: ADAM and AdamW, L-BFGS, and schedules for the rate.
 
 They work in place on NumPy arrays or on the parameters of a training session, in the C core and with the memory that
-there is: arrays are never copied, a session's optimiser state is part of its plan.
+there is: arrays are never copied, a session's optimiser state is part of its plan. docs/training.md has examples.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nanollm import _core
-from nanollm.errors import ArgumentError
+from nanollm.errors import ArgumentError, MemoryLimitError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["LBFGS", "Adam", "Group", "Iteration", "Minimum", "Reason", "Schedule", "schedule"]
+__all__ = ["LBFGS", "Adam", "Group", "Iteration", "Minimum", "Optimizer", "Reason", "Schedule", "schedule", "session"]
 
+Optimizer = Literal["adam", "lbfgs"]
 Schedule = Literal["constant", "linear", "cosine"]
 Reason = Literal["gradient", "decrease", "iterations", "evaluations", "line search", "not finite", "cancelled"]
 
@@ -31,6 +34,52 @@ def schedule(kind: Schedule, step: int, n_warm: int, n_steps: int, *, floor: flo
     line, or half a cosine (Loshchilov and Hutter, 2016, arXiv:1608.03983), or not at all.
     """
     return _core.schedule(kind, step, n_warm, n_steps, floor)
+
+
+def session(
+    program: bytes,
+    weights: Mapping[str, ArrayLike],
+    optimizer: Optimizer,
+    *,
+    n_tokens: int,
+    history: int = 10,
+    n_threads: int = 0,
+) -> _core.Session:
+    """A session over a program with gradients (`Graph.backward`) whose weights are arrays, not a model's file.
+
+    ``weights``: every tensor that the program reads, by name; they are stored as float32 and may go afterwards.
+    ``n_tokens``: the most that one step takes. ``history`` is L-BFGS's. All of the memory is taken here: what does not
+    fit raises MemoryLimitError.
+    """
+    import numpy as np
+
+    with tempfile.TemporaryDirectory(prefix="nanollm-") as folder:
+        path = Path(folder, "weights.gguf")
+        arrays = {name: np.ascontiguousarray(x, np.float32) for name, x in weights.items()}
+        with _core.GgufWriter(path) as writer:
+            for name, x in arrays.items():
+                writer.add_tensor(name, x.shape, "F32")
+            for x in arrays.values():
+                writer.write(x.data)
+        model = _core.CoreModel(_core.Gguf.open(path), program)  # the mapping outlives the file's name
+    limits = replace(
+        _core.limits_default(),
+        n_ctx=n_tokens,
+        n_batch=n_tokens,
+        n_outputs=n_tokens,
+        n_threads=n_threads,
+        type_k="F32",
+        type_v="F32",
+        deterministic=True,
+        optimizer=optimizer,
+        history=history if optimizer == "lbfgs" else 0,
+    )
+    plan = _core.Plan(model, limits)
+    if plan.memory.total > _core.memory_available():
+        raise MemoryLimitError(
+            f"session: {plan.memory.total >> 20} MiB are needed, {_core.memory_available() >> 20} MiB are available"
+        )
+    return _core.Session(plan)
 
 
 # ------------------------------------------------------------------ ADAM
@@ -87,7 +136,10 @@ class Adam:
         """May be changed between steps."""
         self.n_steps = 0
         """Taken so far."""
-        self._slots = dict(_slots(parameters))
+        slots = list(_slots(parameters))
+        self._slots = dict(slots)
+        if len(self._slots) != len(slots):
+            raise ArgumentError("adam: two parameters have one name")
         groups = [*groups, Group()]
         chosen = [
             next(group for group in groups if group.has(name, slot[0].ndim)) for name, slot in self._slots.items()
