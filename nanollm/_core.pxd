@@ -289,6 +289,9 @@ cdef extern from "ggml_core.h" nogil:
     nano_status nano_session_gradient(
         nano_session *session, int32_t n_tokens, const int32_t *tokens, const int32_t *slots, const int32_t *targets,
         const float *weights, double *loss, nano_error *err)
+    nano_status nano_session_loss(
+        nano_session *session, int32_t n_tokens, const int32_t *tokens, const int32_t *slots, const int32_t *targets,
+        const float *weights, double *loss, nano_error *err)
     void nano_session_zero_gradients(nano_session *session)
     const char *nano_cpu_level()
     const char *nano_cpu_levels()

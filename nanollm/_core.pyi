@@ -235,6 +235,11 @@ class Session:
         `weights`: what each target counts; None is 1 / number of targets.
         """
 
+    def loss(
+        self, tokens: ArrayLike, slots: ArrayLike | None, targets: ArrayLike, weights: ArrayLike | None = None
+    ) -> float:
+        """The same sum with the same bits, forward alone: gradients stay as they are."""
+
     def zero_gradients(self) -> None: ...
     def cancel(self) -> None: ...
     def close(self) -> None: ...

@@ -178,7 +178,7 @@ cdef class Session:
         return (_vector(handle, values, n, True), _vector(handle, gradients, n, True),
                 _vector(handle, state, state_bytes, False))
 
-    def gradient(self, tokens, slots, targets, weights=None):
+    cdef double batch(self, tokens, slots, targets, weights, bint backward) except *:
         cdef nano_error err
         cdef nano_status status
         cdef _Input c_tokens, c_slots, c_targets, c_weights
@@ -205,11 +205,18 @@ cdef class Session:
         cdef _Session handle = self.get_idle()
         handle.enter()
         with nogil:
-            status = nano_session_gradient(handle.p, n, <const int32_t *>c_tokens.view.buf, p_slots,
-                                           <const int32_t *>c_targets.view.buf, p_weights, &loss, &err)
+            status = (nano_session_gradient if backward else nano_session_loss)(
+                handle.p, n, <const int32_t *>c_tokens.view.buf, p_slots, <const int32_t *>c_targets.view.buf,
+                p_weights, &loss, &err)
         handle.busy = False
         _check(status, &err)
         return loss
+
+    def gradient(self, tokens, slots, targets, weights=None):
+        return self.batch(tokens, slots, targets, weights, True)
+
+    def loss(self, tokens, slots, targets, weights=None):
+        return self.batch(tokens, slots, targets, weights, False)
 
     def zero_gradients(self):
         nano_session_zero_gradients(self.get_idle().p)

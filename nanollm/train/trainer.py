@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -264,7 +264,7 @@ class Trainer:
         total, n = 0.0, 0
         for first in range(0, len(self._held_out), self.options.batch_size):
             batch = self._held_out_corpus.batch(self._held_out[first : first + self.options.batch_size])
-            total += self._gradient(batch, 1.0)
+            total += self._loss(self._core_session.loss, batch, 1.0)
             n += batch.n_targets
         return total / n if n else math.nan
 
@@ -276,7 +276,7 @@ class Trainer:
             batches = self._batches()
             n_targets = sum(batch.n_targets for batch in batches)
             self._core_session.zero_gradients()
-            loss = sum(self._gradient(batch, 1 / n_targets) for batch in batches)
+            loss = sum(self._loss(self._core_session.gradient, batch, 1 / n_targets) for batch in batches)
             guard = self._guarded(number, loss)
             factor = schedule(options.schedule, number, options.warmup or 0, self.n_steps, floor=options.floor)
             norm = self._update(number, factor)
@@ -331,16 +331,15 @@ class Trainer:
         starts = range(first, first + self._per_step, size)
         return [self._corpus.batch([self._order[k] for k in range(start, start + size)]) for start in starts]
 
-    def _gradient(self, batch: Batch, weight: float) -> float:
-        """Adds a batch's gradients, each token's loss times `weight`; the sum of these losses."""
-        weights = np.full(len(batch.tokens), weight, np.float32)
+    def _loss(self, run: Callable[..., float], batch: Batch, weight: float) -> float:
+        """The sum of a batch's losses, each token's times `weight`; `run`: the session's gradient or loss."""
+        arguments = (batch.tokens, batch.slots, batch.targets, np.full(len(batch.tokens), weight, np.float32))
         try:
-            return self._core_session.gradient(batch.tokens, batch.slots, batch.targets, weights)
+            return run(*arguments)
         except CancelledError:
             if self._is_stopping:
                 raise
-        # A cancellation that came when nothing was at work: it was for what has ended since.
-        return self._core_session.gradient(batch.tokens, batch.slots, batch.targets, weights)
+        return run(*arguments)  # that cancellation came when nothing was at work: it was for what has ended since
 
     def _update(self, number: int, factor: float) -> float:
         """Changes the parameters; the gradients' norm."""

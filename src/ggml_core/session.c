@@ -241,8 +241,9 @@ static void run_stages(nano_session *s) {
     }
 }
 
-static nano_status run_all(nano_session *s, const char *what, int32_t n_tokens, nano_error *err) {
+static nano_status run_all(nano_session *s, const char *what, int32_t n_stages, int32_t n_tokens, nano_error *err) {
     const size_t importance_bytes = (size_t)s->plan.layout.importance_bytes;
+    s->step.n_stages = n_stages;
     s->step.n_tokens = n_tokens;
     make_tiles(s, n_tokens);
     memcpy(s->importance_before, s->importance, importance_bytes);
@@ -268,7 +269,7 @@ nano_status nano_session_eval(nano_session *session, int32_t n_tokens, const int
         s->step.n_wanted = 0;
         return status;
     }
-    NANO_TRY(run_all(s, "eval", n_tokens, err));
+    NANO_TRY(run_all(s, "eval", s->plan.n_stages, n_tokens, err));
     for (int32_t i = 0; i < s->plan.limits.n_slots; i++) {
         s->n_past[i] += s->advance[i];
     }
@@ -283,22 +284,22 @@ float *nano_session_logits(nano_session *session, int32_t *n_rows) {
 /* ---------------------------------------------------------------- training */
 
 /* Rows with targets are the wanted ones. */
-static nano_status check_targets(nano_session *s, int32_t n_tokens, const int32_t *targets, const float *weights,
-                                 nano_error *err) {
+static nano_status check_targets(nano_session *s, const char *what, int32_t n_tokens, const int32_t *targets,
+                                 const float *weights, nano_error *err) {
     int32_t n = 0;
     for (int32_t i = 0; i < n_tokens; i++) {
         if (targets[i] < 0) {
             continue;
         }
         if (n == s->plan.limits.n_outputs) {
-            return nano_fail(err, NANO_ERR_LIMIT, "gradient: more than %d targets, the plan's n_outputs", (int)n);
+            return nano_fail(err, NANO_ERR_LIMIT, "%s: more than %d targets, the plan's n_outputs", what, (int)n);
         }
         if (targets[i] >= s->plan.model->n_targets) {
-            return nano_fail(err, NANO_ERR_ARGUMENT, "gradient: target %d is id %d, the model has %lld", (int)i,
+            return nano_fail(err, NANO_ERR_ARGUMENT, "%s: target %d is id %d, the model has %lld", what, (int)i,
                              (int)targets[i], (long long)s->plan.model->n_targets);
         }
         if (weights != NULL && !isfinite(weights[i])) {
-            return nano_fail(err, NANO_ERR_ARGUMENT, "gradient: the weight of target %d is not finite", (int)i);
+            return nano_fail(err, NANO_ERR_ARGUMENT, "%s: the weight of target %d is not finite", what, (int)i);
         }
         s->wanted[n] = i;
         s->targets[n] = targets[i];
@@ -312,35 +313,58 @@ static nano_status check_targets(nano_session *s, int32_t n_tokens, const int32_
 }
 
 /* Each slot's tokens are one sequence. */
-static nano_status check_sequences(const nano_session *s, int32_t n_tokens, nano_error *err) {
+static nano_status check_sequences(const nano_session *s, const char *what, int32_t n_tokens, nano_error *err) {
     for (int32_t i = 1; i < n_tokens; i++) {
         if (s->slots[i] != s->slots[i - 1] && s->positions[i] != 0) {
             return nano_fail(err, NANO_ERR_ARGUMENT,
-                             "gradient: token %d goes on with slot %d; a slot's tokens must lie next to each other",
+                             "%s: token %d goes on with slot %d; a slot's tokens must lie next to each other", what,
                              (int)i, (int)s->slots[i]);
         }
     }
     return NANO_OK;
 }
 
-nano_status nano_session_gradient(nano_session *session, int32_t n_tokens, const int32_t *tokens, const int32_t *slots,
-                                  const int32_t *targets, const float *weights, double *loss, nano_error *err) {
-    nano_session *s = session;
+/* Runs the first stages over a batch of sequences. */
+static nano_status run_batch(nano_session *s, const char *what, int32_t n_stages, int32_t n_tokens,
+                             const int32_t *tokens, const int32_t *slots, const int32_t *targets, const float *weights,
+                             double *loss, nano_error *err) {
     s->step.n_wanted = 0;
     if (!s->plan.model->has_loss) {
-        return nano_fail(err, NANO_ERR_ARGUMENT, "gradient: the program's output is not a loss");
+        return nano_fail(err, NANO_ERR_ARGUMENT, "%s: the program's output is not a loss", what);
     }
     memset(s->n_past, 0, (size_t)s->plan.limits.n_slots * sizeof *s->n_past);
-    NANO_TRY(check_tokens(s, "gradient", n_tokens, tokens, slots, err));
-    NANO_TRY(check_sequences(s, n_tokens, err));
-    NANO_TRY(check_targets(s, n_tokens, targets, weights, err));
+    NANO_TRY(check_tokens(s, what, n_tokens, tokens, slots, err));
+    NANO_TRY(check_sequences(s, what, n_tokens, err));
+    NANO_TRY(check_targets(s, what, n_tokens, targets, weights, err));
     if (s->step.n_wanted == 0) {
         *loss = 0.0;
         return NANO_OK;
     }
-    NANO_TRY(run_all(s, "gradient", n_tokens, err));
+    NANO_TRY(run_all(s, what, n_stages, n_tokens, err));
     *loss = (double)s->logits[0];
     return NANO_OK;
+}
+
+nano_status nano_session_gradient(nano_session *session, int32_t n_tokens, const int32_t *tokens, const int32_t *slots,
+                                  const int32_t *targets, const float *weights, double *loss, nano_error *err) {
+    return run_batch(session, "gradient", session->plan.n_stages, n_tokens, tokens, slots, targets, weights, loss, err);
+}
+
+/* Stages up to the one that makes the program's result: what adds to gradients reads what was computed from there. */
+static int32_t n_stages_forward(const nano_session *s) {
+    for (int32_t stage = 0; stage < s->plan.n_stages; stage++) {
+        for (int32_t i = s->plan.stages[stage]; i < s->plan.stages[stage + 1]; i++) {
+            if (s->plan.nodes[i].out.region == NANO_REGION_OUTPUT) {
+                return stage + 1;
+            }
+        }
+    }
+    return s->plan.n_stages;
+}
+
+nano_status nano_session_loss(nano_session *session, int32_t n_tokens, const int32_t *tokens, const int32_t *slots,
+                              const int32_t *targets, const float *weights, double *loss, nano_error *err) {
+    return run_batch(session, "loss", n_stages_forward(session), n_tokens, tokens, slots, targets, weights, loss, err);
 }
 
 void nano_session_zero_gradients(nano_session *session) {

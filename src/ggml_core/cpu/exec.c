@@ -64,7 +64,7 @@ static int64_t stage_units(const nano_plan *plan, const nano_step *step, int32_t
 void nano_exec_prepare(const nano_plan *plan, const nano_step *step, nano_group *groups, uint32_t run) {
     nano_group *group = NULL;
     int32_t n_groups = 0;
-    for (int32_t s = 0; s < plan->n_stages; s++) {
+    for (int32_t s = 0; s < step->n_stages; s++) {
         int64_t most = 0;
         const int64_t units = stage_units(plan, step, s, &most);
         /* Handing out single units costs more than running them, and so does waiting between such stages. */

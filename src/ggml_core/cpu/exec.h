@@ -12,6 +12,7 @@ typedef struct nano_step {
     bool wide;   /* long steps go through the wide kernels */
     bool trains; /* the graph has gradients: linears over floats are products of packed matrices */
     int32_t n_ctx;
+    int32_t n_stages;         /* the plan's, or the first of them */
     int32_t n_tokens;         /* T */
     int32_t n_wanted;         /* W */
     const int32_t *positions; /* (T) */

@@ -474,6 +474,10 @@ NANO_API nano_status nano_session_gradient(nano_session *session, int32_t n_toke
                                            const int32_t *slots, const int32_t *targets, const float *weights,
                                            double *loss, nano_error *err);
 NANO_API void nano_session_zero_gradients(nano_session *session);
+/* The loss of such a batch, with the same bits, and nothing else: forward alone. Gradients stay as they are. */
+NANO_API nano_status nano_session_loss(nano_session *session, int32_t n_tokens, const int32_t *tokens,
+                                       const int32_t *slots, const int32_t *targets, const float *weights, double *loss,
+                                       nano_error *err);
 /* What a linear's weight has been multiplied with since the session was made: sums[i], i < n, is the sum of the squares
  * of column i over n_rows rows. The session owns sums. NANO_ERR_NOT_FOUND for a weight that no linear reads,
  * NANO_ERR_ARGUMENT when the plan's limits did not ask for importance. */

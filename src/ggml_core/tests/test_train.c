@@ -174,6 +174,9 @@ static void test_accumulation(void) {
     CHECK_OK(tiny_gradient(s, &b, &part, &check_error));
     CHECK(part == whole && memcmp(kept, gradients, (size_t)n * sizeof *kept) == 0);
     CHECK(whole > 3.0 && whole < 8.0); /* random weights know nothing: about ln 96 */
+    part = 0.0; /* the loss alone leaves gradients as they are */
+    CHECK_OK(nano_session_loss(s, b.n_tokens, b.tokens, b.slots, b.targets, b.weights, &part, &check_error));
+    CHECK(part == whole && memcmp(kept, gradients, (size_t)n * sizeof *kept) == 0);
 
     for (int32_t i = 0; i < b.n_tokens; i++) {
         b.targets[i] = -1;
