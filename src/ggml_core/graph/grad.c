@@ -215,6 +215,9 @@ static void grad_norm(nano_backward *b, const node *n) {
 /* Its turn comes with its root's. */
 static void grad_view(nano_backward *b, const node *n) {
     nano_grad_state *root = &b->states[n->t.root];
+    if (n->d < 0) {
+        return; /* read by views alone, which have given theirs to the root */
+    }
     b->states[n->index].next_view = root->views;
     root->views = n->index;
 }

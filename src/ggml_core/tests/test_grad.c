@@ -152,7 +152,8 @@ static int32_t build_views(builder *b) {
     }
     const int32_t heads = view(b, x, 4, 3, 4), inner = view(b, heads, 2, 3, 0);
     sum = op(b, "add", sum, op(b, "silu", inner, -1, -1), -1);
-    const int32_t row = view(b, op(b, "silu", heads, -1, -1), 6, 3, 0);
+    const int32_t only_viewed = view(b, op(b, "silu", heads, -1, -1), 2, 5, 2);
+    const int32_t row = view(b, only_viewed, 4, 3, 0);
     return loss_of(b, op(b, "mul", sum, row, -1), 3);
 }
 
