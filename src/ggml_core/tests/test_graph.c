@@ -3,7 +3,7 @@
 
 #include "cpu/kernels.h"
 #include "graph/plan.h"
-#include "tests/tiny_model.h"
+#include "tests/tiny_train.h"
 
 static int32_t leaf_weight(nano_graph *g, const char *name, int64_t n, int64_t rows) {
     int64_t ne[2] = {n, rows};
@@ -97,9 +97,9 @@ static void test_head_limit(void) {
     nano_graph_free(l.g);
 }
 
-static void test_round_trip(void) {
-    nano_graph *g = tiny_graph(), *back = NULL;
-    static uint8_t bytes[16384], second[16384];
+static void test_round_trip(nano_graph *g) {
+    nano_graph *back = NULL;
+    static uint8_t bytes[65536], second[65536];
     size_t size = 0, size2 = 0;
     CHECK_OK(nano_graph_save(g, NULL, 0, &size, &check_error));
     CHECK(size > 500 && size < sizeof bytes);
@@ -108,6 +108,11 @@ static void test_round_trip(void) {
     CHECK_OK(nano_graph_load(bytes, size, &back, &check_error));
     CHECK_OK(nano_graph_save(back, second, sizeof second, &size2, &check_error));
     CHECK(size2 == size && memcmp(bytes, second, size) == 0);
+    CHECK(g->n_tensors == back->n_tensors);
+    for (int32_t i = 0; i < g->n_tensors; i++) {
+        CHECK(g->tensors[i].is_param == back->tensors[i].is_param);
+        CHECK(g->tensors[i].storage == back->tensors[i].storage && g->tensors[i].index == back->tensors[i].index);
+    }
     nano_graph_free(back);
     nano_graph_free(g);
 }
@@ -155,40 +160,47 @@ static void test_program_in_file(const tiny_model *m) {
     (void)remove(path);
 }
 
+/* A step of a program that may be anything that loads. */
+static bool runs(const nano_model *model, const nano_limits *limits) {
+    static const int32_t prompt[3] = {1, 2, 3};
+    nano_plan *plan = NULL;
+    nano_session *session = NULL;
+    nano_error err = {NANO_OK, ""};
+    double loss = 0.0;
+    const bool made = nano_plan_create(model, limits, &plan, &err) == NANO_OK &&
+                      nano_plan_memory(plan).allocated < ((uint64_t)1 << 30) &&
+                      nano_session_create(plan, &session, &err) == NANO_OK;
+    if (made && model->has_loss) {
+        (void)nano_session_gradient(session, 3, prompt, NULL, prompt, NULL, &loss, &err);
+    } else if (made) {
+        (void)nano_session_eval(session, 3, prompt, NULL, NULL, &err);
+    }
+    nano_session_free(session);
+    nano_plan_free(plan);
+    return made;
+}
+
 /* Every truncation fails; a changed byte fails or gives a graph that plans and runs within its limits. */
-static void test_damage(const tiny_model *m) {
-    uint8_t bytes[sizeof m->program];
+static void test_damage(const nano_gguf *gguf, const uint8_t *program, size_t size, const nano_limits *limits) {
+    static uint8_t bytes[65536];
     nano_graph *g = NULL;
     nano_model *model = NULL;
     int loaded = 0;
-    for (size_t n = 0; n < m->program_size; n++) {
-        CHECK(nano_graph_load(m->program, n, &g, NULL) != NANO_OK);
+    for (size_t n = 0; n < size; n++) {
+        CHECK(nano_graph_load(program, n, &g, NULL) != NANO_OK);
     }
     uint64_t state = 99;
     for (int round = 0; round < 4000; round++) {
-        memcpy(bytes, m->program, m->program_size);
+        memcpy(bytes, program, size);
         for (int i = 0; i <= round % 3; i++) {
-            size_t at = (size_t)(fabsf(tiny_random(&state)) * (float)(m->program_size - 1));
+            size_t at = (size_t)(fabsf(tiny_random(&state)) * (float)(size - 1));
             bytes[at] = (uint8_t)(tiny_random(&state) * 128.0f + 128.0f);
         }
         nano_error err = {NANO_OK, ""};
-        nano_status status = nano_model_create(m->gguf, bytes, m->program_size, &model, &err);
+        nano_status status = nano_model_create(gguf, bytes, size, &model, &err);
         CHECK((status == NANO_OK) == (err.message[0] == '\0'));
         if (status == NANO_OK) {
-            nano_limits l = nano_limits_default();
-            nano_plan *plan = NULL;
-            nano_session *session = NULL;
-            int32_t prompt[3] = {1, 2, 3};
-            l.n_ctx = 8;
-            l.n_threads = 1;
-            if (nano_plan_create(model, &l, &plan, &err) == NANO_OK &&
-                nano_plan_memory(plan).allocated < ((uint64_t)1 << 30) &&
-                nano_session_create(plan, &session, &err) == NANO_OK) {
-                (void)nano_session_eval(session, 3, prompt, NULL, NULL, &err);
-                loaded++;
-            }
-            nano_session_free(session);
-            nano_plan_free(plan);
+            loaded += runs(model, limits) ? 1 : 0;
             nano_model_free(model);
         }
     }
@@ -215,7 +227,10 @@ static uint64_t bytes_of(const nano_plan *plan, const nano_operand *o) {
     if (plan->wide && o->type == NANO_TYPE_A8) { /* wide kernels fill up the last group of columns */
         rows = (rows + NANO_WIDE_GROUP - 1) / NANO_WIDE_GROUP * NANO_WIDE_GROUP;
     }
-    return o->row_bytes * (uint64_t)rows;
+    /* A piece of each row, as a view is, ends before the last row does. */
+    const size_t used =
+        nano_type_block_size(o->type) == 1 ? nano_type_row_bytes(o->type, o->ne[0] * o->ne[1]) : SIZE_MAX;
+    return o->row_bytes * (uint64_t)(rows - 1) + (used < o->row_bytes ? used : o->row_bytes);
 }
 
 static bool overlap(const nano_plan *plan, const nano_operand *a, const nano_operand *b) {
@@ -256,19 +271,26 @@ static void check_source(const nano_plan *plan, int reader, int k) {
     }
 }
 
-static void test_plan(const tiny_model *m, int32_t n_batch, int32_t n_outputs) {
-    nano_limits l = nano_limits_default();
+/* Nodes that add to the same gradient do so one after the other. */
+static void check_sums(const nano_plan *plan, int node) {
+    const nano_operand *sum = &plan->nodes[node].out;
+    for (int i = plan->stages[stage_of(plan, node)]; i < node && sum->region == NANO_REGION_GRAD; i++) {
+        const nano_operand *other = &plan->nodes[i].out;
+        CHECK(other->region != NANO_REGION_GRAD || other->offset != sum->offset);
+    }
+}
+
+/* reuse: how often at least bytes are used again. */
+static void test_plan(const nano_model *model, nano_limits l, uint64_t reuse) {
     nano_plan *plan = NULL;
-    l.n_batch = n_batch;
-    l.n_outputs = n_outputs;
-    l.n_ctx = 64;
-    CHECK_OK(nano_plan_create(m->model, &l, &plan, &check_error));
+    CHECK_OK(nano_plan_create(model, &l, &plan, &check_error));
     uint64_t top = 0, sum = 0;
     for (int i = 0; i < plan->n_nodes; i++) {
         const nano_node *node = &plan->nodes[i];
         for (int k = 0; k < NANO_MAX_SRC; k++) {
             check_source(plan, i, k);
         }
+        check_sums(plan, i);
         if (node->out.region == NANO_REGION_ARENA) {
             uint64_t end = node->out.offset + bytes_of(plan, &node->out);
             top = end > top ? end : top;
@@ -277,7 +299,7 @@ static void test_plan(const tiny_model *m, int32_t n_batch, int32_t n_outputs) {
         }
     }
     CHECK(top <= plan->memory.activations && plan->memory.activations < top + 64);
-    CHECK(plan->memory.activations < sum / 3); /* bytes are used again */
+    CHECK(plan->memory.activations < sum / reuse);
     nano_plan_free(plan);
 }
 
@@ -329,24 +351,48 @@ static void test_position_table(const tiny_model *m) {
     nano_graph_free(g);
 }
 
+/* The same of programs with gradients. */
+static void test_training(void) {
+    tiny_train t;
+    nano_graph *g = NULL;
+    nano_limits l = tiny_train_limits(1);
+    tiny_train_open(&t, "F32", true);
+    test_plan(t.model, l, 2);
+    tiny_train_program(&t, 0, NULL, false);
+    test_plan(t.model, l, 1);
+    CHECK_OK(nano_graph_load(t.program, t.program_size, &g, &check_error));
+    test_round_trip(g);
+    l.n_ctx = 8;
+    test_damage(t.base.gguf, t.program, t.program_size, &l);
+    tiny_train_close(&t);
+}
+
 int main(void) {
     test_shape_rules();
     test_head_limit();
-    test_round_trip();
+    test_round_trip(tiny_graph());
     static const char *const types[] = {"F32", "Q4_0"};
     for (int i = 0; i < 2; i++) {
         tiny_model m;
         tiny_model_open(&m, types[i]);
-        test_plan(&m, 1, 1);
-        test_plan(&m, 33, 5);
+        nano_limits l = nano_limits_default();
+        l.n_ctx = 64;
+        l.n_batch = 1;
+        test_plan(m.model, l, 3);
+        l.n_batch = 33;
+        l.n_outputs = 5;
+        test_plan(m.model, l, 3);
         if (i == 0) {
             test_fit(&m);
             test_position_table(&m);
             test_version(&m);
             test_program_in_file(&m);
-            test_damage(&m);
+            l.n_ctx = 8;
+            l.n_threads = 1;
+            test_damage(m.gguf, m.program, m.program_size, &l);
         }
         tiny_model_close(&m);
     }
+    test_training();
     return check_result();
 }
