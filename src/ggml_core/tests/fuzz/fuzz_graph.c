@@ -1,10 +1,11 @@
 /*
  * Programs that load must run: graphs drawn from the input, over a small file with weights of every type, are planned
- * and evaluated three times:
+ * and evaluated, or, when the input's last byte says so, given a loss and gradients and trained on, three times:
  *
  *   as planned, with some threads;
  *   on one thread, every buffer moved to a place of its own with (under AddressSanitizer) forbidden bytes around it;
- *   where the graph treats its caches as a model does, token by token in a session that has been used before.
+ *   where the graph has no loss and treats its caches as a model does, token by token in a session that has been used
+ *   before.
  *
  * Each must give the same bits. Nothing may be read or written outside its buffer.
  */
@@ -16,39 +17,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__has_feature)
-#  if __has_feature(address_sanitizer)
-#    define WITH_ASAN 1
-#  endif
-#endif
-#if defined(__SANITIZE_ADDRESS__)
-#  define WITH_ASAN 1
-#endif
-#if defined(WITH_ASAN)
-#  include <sanitizer/asan_interface.h>
-#else
-#  define ASAN_POISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
-#  define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
-#endif
+#include "tests/fuzz/graph_spread.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum {
     MAX_WEIGHTS = 128,
     FILE_BYTES = 1 << 20,
-    GAP = 128, /* forbidden bytes after a buffer, at least; a multiple of NANO_CACHE_LINE */
     MAX_OPS = 32,
     MAX_STEPS = 3,
     MAX_BATCH = 80,
+    MAX_PARAMS = 6,
     MAX_PLANNED = 32 << 20 /* larger plans are not run */
 };
-
-static void require(bool condition, const char *what, const nano_error *err) {
-    if (!condition) {
-        fprintf(stderr, "fuzz_graph: %s: %s\n", what, err != NULL ? err->message : "");
-        abort();
-    }
-}
 
 /* -------------------------------------------------------------------- file */
 
@@ -187,15 +168,28 @@ static int32_t draw_tensor(input *in, const nano_graph *g) {
     return v >= 192 ? v % n : n - 1 - v % (n < 8 ? n : 8);
 }
 
-/* A weight with n_dims dims, the innermost n; -1 when there is none. */
-static int32_t draw_weight(input *in, nano_graph *g, int32_t n_dims, int64_t n) {
+/* A weight with n_dims dims, the innermost n, the other, unless that is 0, n_rows; -1 when there is none. */
+static int32_t draw_rows(input *in, nano_graph *g, int32_t n_dims, int64_t n, int64_t n_rows) {
     int first = (int)draw(in);
     int32_t out = -1;
     for (int i = 0; i < n_weights && out < 0; i++) {
         const weight *w = &weights[(first + i) % n_weights];
-        if (w->n_dims == n_dims && w->ne[0] == n) {
+        if (w->n_dims == n_dims && (n == 0 || w->ne[0] == n) && (n_rows == 0 || w->ne[1] == n_rows)) {
             require(nano_graph_weight(g, w->name, n_dims, w->ne, &out, NULL) == NANO_OK, "weight", NULL);
         }
+    }
+    return out;
+}
+
+static int32_t draw_weight(input *in, nano_graph *g, int32_t n_dims, int64_t n) {
+    return draw_rows(in, g, n_dims, n, 0);
+}
+
+/* The gradient of a weight, as draw_rows draws it; -1 when there is none. */
+static int32_t draw_gradient(input *in, nano_graph *g, int32_t n_dims, int64_t n, int64_t n_rows) {
+    int32_t out = draw_rows(in, g, n_dims, n, n_rows);
+    if (out >= 0) {
+        require(nano_graph_gradient(g, out, &out, NULL) == NANO_OK, "gradient", NULL);
     }
     return out;
 }
@@ -210,7 +204,15 @@ static bool op(nano_graph *g, const char *name, int32_t a, int32_t b, int32_t c,
 static void tame(nano_op op, int64_t *ints, double *floats) {
     switch (op) {
         case NANO_OP_LINEAR: ints[0] = ints[0] & 1; break;
-        case NANO_OP_ROPE: ints[0] = ints[0] & 1; break;
+        case NANO_OP_ROPE:
+            ints[0] = ints[0] & 1;
+            ints[1] = ints[1] & 1;
+            break;
+        case NANO_OP_JOIN:
+            for (int k = 0; k < 5; k++) {
+                ints[k] = k == 0 ? 1100 : (k - 1) * 300 + (ints[k] & 31);
+            }
+            break;
         case NANO_OP_VIEW:
             ints[0] = ints[0] & 3;
             ints[1] = 1 + (ints[1] & 1);
@@ -228,10 +230,50 @@ static void tame(nano_op op, int64_t *ints, double *floats) {
     }
 }
 
-/* An op whose sources suit it more often than chance would have it. */
-static void add_op(input *in, nano_graph *g) {
-    const nano_op_info *info = nano_op_by_number(1 + draw(in) % 15);
-    int32_t src[3] = {draw_tensor(in, g), -1, -1}, out = -1;
+enum { N_MODEL_OPS = 15, N_OPS = 34 };
+
+/* Sources that suit a gradient's op, whose first is there. */
+static void draw_gradient_sources(input *in, nano_graph *g, nano_op op, const nano_tensor *x, int32_t *src) {
+    switch (op) {
+        case NANO_OP_CROSS_ENTROPY:
+        case NANO_OP_CROSS_ENTROPY_GRAD:
+            src[1] = NANO_INPUT_TARGETS;
+            src[2] = NANO_INPUT_WEIGHTS;
+            break;
+        case NANO_OP_SPREAD: src[1] = NANO_INPUT_WANTED; break;
+        case NANO_OP_ROWS_GRAD:
+            src[1] = draw(in) % 3;
+            src[2] = draw_gradient(in, g, 2, x->ne[0], 0);
+            break;
+        case NANO_OP_LINEAR_GRAD_X: src[1] = draw_rows(in, g, 2, 0, x->ne[0]); break;
+        case NANO_OP_LINEAR_GRAD_W:
+            src[1] = draw_tensor(in, g);
+            src[2] = draw_gradient(in, g, 2, g->tensors[src[1]].ne[0], x->ne[0]);
+            break;
+        case NANO_OP_SUM_ROWS: src[1] = draw_gradient(in, g, 1, x->ne[0], 0); break;
+        case NANO_OP_SUM_PRODUCTS:
+        case NANO_OP_NORM_GRAD_W:
+        case NANO_OP_RMS_NORM_GRAD_W:
+            src[1] = draw(in) % 2 == 0 ? src[0] : draw_tensor(in, g);
+            src[2] = draw_gradient(in, g, 1, x->ne[0], 0);
+            break;
+        case NANO_OP_NORM_GRAD_X:
+        case NANO_OP_RMS_NORM_GRAD_X:
+            src[1] = draw_weight(in, g, 1, x->ne[0]);
+            src[2] = draw(in) % 2 == 0 ? src[0] : draw_tensor(in, g);
+            break;
+        default: /* as many as may be, of the first's shape now and then */
+            for (int k = 1; k < nano_op_by_number(op)->max_src; k++) {
+                src[k] = draw(in) % 2 == 0 ? src[0] : draw_tensor(in, g);
+            }
+            break;
+    }
+}
+
+/* An op, one of the first n_ops, whose sources suit it more often than chance would have it. */
+static void add_op(input *in, nano_graph *g, uint32_t n_ops) {
+    const nano_op_info *info = nano_op_by_number(1 + draw(in) % n_ops);
+    int32_t src[NANO_MAX_SRC] = {draw_tensor(in, g), -1, -1, -1}, out = -1;
     const nano_tensor x = g->tensors[src[0]];
     int64_t ints[NANO_MAX_INTS] = {0};
     double floats[NANO_MAX_FLOATS] = {0};
@@ -245,7 +287,7 @@ static void add_op(input *in, nano_graph *g) {
         tame(info->op, ints, floats);
     }
     switch (info->op) {
-        case NANO_OP_ROWS: src[1] = draw(in) % 3; break; /* the inputs come first */
+        case NANO_OP_ROWS: src[1] = draw(in) % (n_ops == N_OPS ? 5 : 3); break; /* the inputs come first */
         case NANO_OP_LINEAR:
             src[1] = draw_weight(in, g, 2, x.ne[0]);
             src[2] = src[1] >= 0 && draw(in) % 2 == 0 ? draw_weight(in, g, 1, g->tensors[src[1]].ne[1]) : -1;
@@ -267,14 +309,15 @@ static void add_op(input *in, nano_graph *g) {
         case NANO_OP_ADD:
         case NANO_OP_MUL: src[1] = draw(in) % 2 == 0 ? draw_weight(in, g, 1, x.ne[0]) : draw_tensor(in, g); break;
         default:
-            src[1] = info->max_src > 1 ? draw_tensor(in, g) : -1;
-            src[2] = info->max_src > 2 ? draw_tensor(in, g) : -1;
+            if ((int)info->op > N_MODEL_OPS) {
+                draw_gradient_sources(in, g, info->op, &x, src);
+            } else {
+                src[1] = info->max_src > 1 ? draw_tensor(in, g) : -1;
+                src[2] = info->max_src > 2 ? draw_tensor(in, g) : -1;
+            }
             break;
     }
-    if (info->max_src < 3) {
-        src[2] = -1;
-    }
-    (void)op(g, info->name, src[0], src[1], src[2], ints, info->max_ints, floats, info->max_floats, &out);
+    (void)nano_graph_op(g, info->name, info->max_src, src, info->max_ints, ints, info->max_floats, floats, &out, NULL);
 }
 
 /* The heads turned by their positions, now and then. */
@@ -287,8 +330,9 @@ static void turn(input *in, nano_graph *g, int64_t dim, int32_t *heads) {
     }
 }
 
-/* Heads from the newest activation, written to a pair of caches and attended to. */
-static void add_attention(input *in, nano_graph *g) {
+/* Heads from the newest activation, written to a pair of caches and attended to; with_gradient: and, now and then, the
+ * gradient of that, given its result as that of itself. */
+static void add_attention(input *in, nano_graph *g, bool with_gradient) {
     int32_t x = draw_tensor(in, g), heads = -1, q = -1, k = -1, v = -1, cache = -1;
     int64_t dim = 1 + draw(in) % 40, n_kv = 1 + draw(in) % 3, group = 1 + draw(in) % 3, layer = draw(in) % 3;
     int64_t kv[4] = {0, 2, dim, n_kv}, qs[4] = {0, 2, dim, n_kv * group}, window = draw(in) % 128;
@@ -304,7 +348,10 @@ static void add_attention(input *in, nano_graph *g) {
         !op(g, "kv_write", heads, cache, -1, NULL, 0, NULL, 0, &v)) {
         return;
     }
-    (void)op(g, "attention", q, k, v, &window, 1, floats, 2, &x);
+    if (op(g, "attention", q, k, v, &window, 1, floats, 2, &x) && with_gradient && draw(in) % 2 == 0) {
+        const int32_t src[NANO_MAX_SRC] = {q, k, v, x};
+        (void)nano_graph_op(g, "attention_grad", NANO_MAX_SRC, src, 1, &window, 2, floats, &x, NULL);
+    }
 }
 
 static bool is_output(const nano_graph *g, int32_t i) {
@@ -323,26 +370,62 @@ static bool choose_output(nano_graph *g) {
     return out >= 0 && nano_graph_set_output(g, out, NULL) == NANO_OK;
 }
 
-static nano_graph *make_graph(input *in) {
-    static const nano_input kinds[] = {NANO_INPUT_TOKENS, NANO_INPUT_POSITIONS, NANO_INPUT_WANTED};
+/* Weights of types that can be trained, as many as are drawn. */
+static int32_t draw_params(input *in, const nano_graph *g, int32_t *params) {
+    int32_t n = 0;
+    for (int32_t i = 0; i < g->n_tensors && n < MAX_PARAMS; i++) {
+        const nano_tensor *t = &g->tensors[i];
+        if (t->storage == NANO_STORE_WEIGHT) {
+            const nano_type type = weights[atoi(t->name + 1)].type;
+            const bool can = type == NANO_TYPE_F32 || type == NANO_TYPE_F16 || type == NANO_TYPE_BF16;
+            params[n] = i;
+            n += (can || draw(in) % 32 == 0) && draw(in) % 4 != 0 ? 1 : 0;
+        }
+    }
+    return n;
+}
+
+/* A loss, in place of the output, and gradients for some weights, unless it does not depend on one. */
+static void train(input *in, nano_graph *g) {
+    int32_t loss = -1, params[MAX_PARAMS];
+    nano_error err = {NANO_OK, ""};
+    if (draw(in) % 8 == 0) {
+        const double factor = draw_float(in);
+        require(op(g, "sum", g->output, -1, -1, NULL, 0, &factor, 1, &loss), "sum", NULL);
+    } else {
+        require(nano_graph_loss(g, &loss, &err) == NANO_OK, "loss", &err);
+    }
+    const int32_t n = draw_params(in, g, params);
+    if (n == 0 || nano_graph_backward(g, loss, n, params, draw(in) % 2 == 0, &err) != NANO_OK) {
+        require(nano_graph_set_output(g, loss, &err) == NANO_OK, "output", &err);
+    }
+}
+
+/* Ops of models alone, or, to be trained, of gradients, too. */
+static nano_graph *make_graph(input *in, bool is_training) {
     nano_graph *g = NULL;
     int32_t at = -1;
+    const int last = is_training ? NANO_INPUT_WEIGHTS : NANO_INPUT_WANTED;
+    const uint32_t n_ops = is_training && draw(in) % 2 == 0 ? N_OPS : N_MODEL_OPS;
     require(nano_graph_create(&g, NULL) == NANO_OK, "graph", NULL);
-    for (int i = 0; i < 3; i++) {
-        require(nano_graph_input(g, kinds[i], &at, NULL) == NANO_OK, "input", NULL);
+    for (int i = 0; i <= last; i++) {
+        require(nano_graph_input(g, (nano_input)i, &at, NULL) == NANO_OK, "input", NULL);
     }
     int64_t n = (int64_t[]){32, 33, 64, 96, 160, 256}[draw(in) % 6];
     require(op(g, "rows", draw_weight(in, g, 2, n), NANO_INPUT_TOKENS, -1, NULL, 0, NULL, 0, &at), "rows", NULL);
     for (int i = 0; i < MAX_OPS && in->size > 16; i++) {
         if (draw(in) % 4 == 0) {
-            add_attention(in, g);
+            add_attention(in, g, n_ops == N_OPS);
         } else {
-            add_op(in, g);
+            add_op(in, g, n_ops);
         }
     }
     if (!choose_output(g)) {
         nano_graph_free(g);
         return NULL;
+    }
+    if (is_training) {
+        train(in, g);
     }
     return g;
 }
@@ -383,11 +466,13 @@ typedef struct step {
     int32_t tokens[MAX_BATCH];
     int32_t slots[MAX_BATCH];
     uint8_t wanted[MAX_BATCH];
+    int32_t targets[MAX_BATCH]; /* of wanted rows; else -1 */
+    float weights[MAX_BATCH];
 } step;
 
 static int draw_steps(input *in, const nano_model *model, const nano_limits *limits, step *steps) {
     int n_steps = 1 + (int)(draw(in) % MAX_STEPS);
-    int64_t n_ids = model->n_token_ids < 256 ? model->n_token_ids : 256;
+    int64_t n_ids = nano_min_i64(model->n_token_ids, 256), n_targets = nano_min_i64(model->n_targets, 256);
     for (int s = 0; s < n_steps; s++) {
         uint32_t pattern = draw(in), every = 1 + draw(in) % 8;
         steps[s].n = 1 + (int32_t)(draw(in) % (uint32_t)limits->n_batch);
@@ -395,7 +480,12 @@ static int draw_steps(input *in, const nano_model *model, const nano_limits *lim
             uint32_t mixed = (uint32_t)i * 2654435761u + pattern * 40503u;
             steps[s].tokens[i] = (int32_t)(mixed >> 16) % (int32_t)n_ids;
             steps[s].slots[i] = (int32_t)((uint32_t)i * pattern / 97u % (uint32_t)limits->n_slots);
+            if (model->has_loss) { /* sequences */
+                steps[s].slots[i] = i * limits->n_slots / steps[s].n;
+            }
             steps[s].wanted[i] = (uint32_t)i % every == every - 1 ? 1 : 0;
+            steps[s].targets[i] = steps[s].wanted[i] != 0 ? (int32_t)(mixed >> 8) % (int32_t)n_targets : -1;
+            steps[s].weights[i] = (float)(mixed % 7) / 4.0f;
         }
     }
     return n_steps;
@@ -419,7 +509,27 @@ static void keep(result *r, const float *logits, int32_t n_rows, int64_t n_vocab
     r->n_rows += n_rows;
 }
 
-static result run_steps(nano_session *session, const step *steps, int n_steps, int64_t n_vocab) {
+/* The losses of all steps, and the gradients that they add up to. */
+static result run_training(nano_session *session, const step *steps, int n_steps) {
+    result r = {{NANO_OK}, 0, NULL};
+    int64_t n = 0;
+    float *gradients = NULL;
+    for (int s = 0; s < n_steps; s++) {
+        double loss = 0.0;
+        r.status[s] = nano_session_gradient(session, steps[s].n, steps[s].tokens, steps[s].slots, steps[s].targets,
+                                            steps[s].weights, &loss, NULL);
+        keep(&r, &(float){(float)loss}, 1, 1);
+    }
+    nano_session_flat(session, &n, NULL, &gradients, NULL, NULL);
+    keep(&r, gradients, (int32_t)n, 1);
+    return r;
+}
+
+static result run_steps(nano_session *session, const step *steps, int n_steps, const nano_model *model) {
+    if (model->has_loss) {
+        return run_training(session, steps, n_steps);
+    }
+    const int64_t n_vocab = model->n_vocab;
     result r = {{NANO_OK}, 0, NULL};
     for (int s = 0; s < n_steps; s++) {
         int32_t n_rows = 0;
@@ -457,126 +567,10 @@ static void compare(const result *a, const result *b, int64_t n_vocab, const cha
     }
 }
 
-/* ------------------------------------------------------------------ spread */
-
-typedef struct buffer {
-    uint64_t from; /* offset in the plan */
-    uint64_t to;   /* offset now */
-    uint64_t size;
-} buffer;
-
-static uint64_t rows_of(const nano_plan *plan, const nano_operand *o) {
-    uint64_t rows = (uint64_t)(o->rows == NANO_DIM_T   ? plan->limits.n_batch
-                               : o->rows == NANO_DIM_W ? plan->limits.n_outputs
-                                                       : o->rows);
-    /* wide kernels fill up the last group of columns */
-    return plan->wide && o->type == NANO_TYPE_A8 ? (rows + NANO_WIDE_GROUP - 1) / NANO_WIDE_GROUP * NANO_WIDE_GROUP
-                                                 : rows;
-}
-
-static uint64_t cache_bytes(const nano_plan *plan, const nano_operand *o) {
-    return (uint64_t)nano_cache_slot_bytes(o, plan->limits.n_ctx) * (uint64_t)plan->limits.n_slots;
-}
-
-static uint64_t after(const buffer *b) { return (b->to + b->size + 2 * GAP - 1) / GAP * GAP; }
-
-/* Moves an operand to where its buffer now is: the newest at that place. */
-static void move(nano_operand *o, const buffer *buffers, int n) {
-    for (int i = n - 1; i >= 0; i--) {
-        if (o->offset >= buffers[i].from && o->offset < buffers[i].from + buffers[i].size) {
-            o->offset = buffers[i].to + (o->offset - buffers[i].from);
-            return;
-        }
-    }
-    require(false, "a source that no node has written", NULL);
-}
-
-static int spread_arena(nano_plan *plan, buffer *out) {
-    int n = 0;
-    for (int32_t i = 0; i < plan->n_nodes; i++) {
-        nano_node *node = &plan->nodes[i];
-        for (int k = 0; k < NANO_MAX_SRC; k++) {
-            if (node->src[k].region == NANO_REGION_ARENA) {
-                move(&node->src[k], out, n);
-            }
-        }
-        if (node->out.region == NANO_REGION_ARENA) {
-            uint64_t size = node->out.row_bytes * rows_of(plan, &node->out);
-            out[n] = (buffer){node->out.offset, n > 0 ? after(&out[n - 1]) : 0, size};
-            node->out.offset = out[n++].to;
-        }
-    }
-    return n;
-}
-
-static int spread_caches(nano_plan *plan, buffer *out) {
-    int n = 0;
-    for (int32_t i = 0; i < plan->n_nodes; i++) {
-        for (int k = -1; k < NANO_MAX_SRC; k++) {
-            nano_operand *o = k < 0 ? &plan->nodes[i].out : &plan->nodes[i].src[k];
-            int known = 0;
-            while (o->region == NANO_REGION_CACHE && known < n && out[known].from != o->offset) {
-                known++;
-            }
-            if (o->region == NANO_REGION_CACHE) {
-                if (known == n) {
-                    out[n] = (buffer){o->offset, n > 0 ? after(&out[n - 1]) : 0, cache_bytes(plan, o)};
-                    n++;
-                }
-                o->offset = out[known].to;
-            }
-        }
-    }
-    return n;
-}
-
-/* Gives a part of the one allocation its new place. */
-static void place(uint64_t *part, uint64_t size, uint64_t *end, buffer *parts, int *n) {
-    parts[*n] = (buffer){*part, *end, size};
-    *part = *end;
-    *end = after(&parts[(*n)++]);
-}
-
-static int spread_layout(nano_plan *plan, uint64_t arena, uint64_t cache, buffer *parts) {
-    nano_layout *l = &plan->layout;
-    const nano_layout before = *l;
-    const nano_limits *limits = &plan->limits;
-    uint64_t end = 0, batch = (uint64_t)limits->n_batch, slots = (uint64_t)limits->n_slots;
-    uint64_t outputs = (uint64_t)limits->n_outputs;
-    int n = 0;
-    place(&l->session, before.nodes - before.session, &end, parts, &n);
-    place(&l->nodes, (uint64_t)plan->n_nodes * sizeof(nano_node), &end, parts, &n);
-    place(&l->stages, ((uint64_t)plan->n_stages + 1) * sizeof(int32_t), &end, parts, &n);
-    place(&l->groups, before.tokens - before.groups, &end, parts, &n);
-    place(&l->tokens, batch * sizeof(int32_t), &end, parts, &n);
-    place(&l->positions, batch * sizeof(int32_t), &end, parts, &n);
-    place(&l->wanted, outputs * sizeof(int32_t), &end, parts, &n);
-    place(&l->slots, batch * sizeof(int32_t), &end, parts, &n);
-    place(&l->n_past, slots * sizeof(int32_t), &end, parts, &n);
-    place(&l->advance, slots * sizeof(int32_t), &end, parts, &n);
-    place(&l->tiles, batch * sizeof(nano_tile), &end, parts, &n);
-    place(&l->pool, before.cache - before.pool, &end, parts, &n);
-    place(&l->cache, cache, &end, parts, &n);
-    place(&l->arena, arena, &end, parts, &n);
-    place(&l->outputs, outputs * (uint64_t)plan->model->n_vocab * sizeof(float), &end, parts, &n);
-    place(&l->importance, l->importance_bytes, &end, parts, &n);
-    place(&l->importance_before, l->importance_bytes, &end, parts, &n);
-    place(&l->scratch, (uint64_t)nano_limits_most_threads(limits) * l->scratch_stride, &end, parts, &n);
-    l->total = end;
-    return n;
-}
-
-static void forbid_between(uint8_t *base, const buffer *buffers, int n, uint64_t end) {
-    for (int i = 0; i < n; i++) {
-        uint64_t from = buffers[i].to + buffers[i].size, to = i + 1 < n ? buffers[i + 1].to : end;
-        ASAN_POISON_MEMORY_REGION(base + from, (size_t)(to - from));
-    }
-}
-
 static result run_spread(nano_plan *plan, const step *steps, int n_steps) {
     buffer *arena = calloc((size_t)plan->n_nodes + 1, sizeof *arena);
     buffer *caches = calloc((size_t)plan->n_nodes * 3 + 1, sizeof *caches);
-    buffer parts[18];
+    buffer parts[23];
     nano_session *session = NULL;
     nano_error err = {NANO_OK, ""};
     require(arena != NULL && caches != NULL, "memory", NULL);
@@ -589,7 +583,7 @@ static result run_spread(nano_plan *plan, const step *steps, int n_steps) {
     forbid_between(base, parts, n_parts, plan->layout.total);
     forbid_between(base + plan->layout.arena, arena, n_arena, arena_end);
     forbid_between(base + plan->layout.cache, caches, n_caches, caches_end);
-    result r = run_steps(session, steps, n_steps, plan->model->n_vocab);
+    result r = run_steps(session, steps, n_steps, plan->model);
     ASAN_UNPOISON_MEMORY_REGION(base, (size_t)plan->layout.total);
     nano_session_free(session);
     free(arena);
@@ -613,6 +607,9 @@ static nano_limits draw_limits(input *in, const nano_model *model) {
     l.deterministic = modes / 4 % 2 == 0;
     l.type_k = cache_types[draw(in) % 4];
     l.type_v = cache_types[draw(in) % 4];
+    if (model->has_gradients && draw(in) % 16 != 0) {
+        l.type_k = l.type_v = NANO_TYPE_F32;
+    }
     return l;
 }
 
@@ -624,7 +621,9 @@ static void run_model(input *in, const nano_model *model) {
     nano_limits limits = draw_limits(in, model);
     int64_t n_vocab = model->n_vocab;
     nano_status status = nano_plan_create(model, &limits, &plan, &err);
-    require(status == NANO_OK || status == NANO_ERR_MEMORY, "plan", &err);
+    /* Weights and caches of some types cannot be trained. */
+    require(status == NANO_OK || status == NANO_ERR_MEMORY || (status == NANO_ERR_UNSUPPORTED && model->has_gradients),
+            "plan", &err);
     if (status != NANO_OK || nano_plan_memory(plan).allocated > MAX_PLANNED) {
         nano_plan_free(plan);
         return;
@@ -632,14 +631,14 @@ static void run_model(input *in, const nano_model *model) {
     limits = nano_plan_limits(plan);
     int n_steps = draw_steps(in, model, &limits, steps);
     require(nano_session_create(plan, &session, &err) == NANO_OK, "session", &err);
-    result first = run_steps(session, steps, n_steps, n_vocab);
+    result first = run_steps(session, steps, n_steps, model);
 
     limits.n_threads = 1;
     require(nano_plan_create(model, &limits, &apart, &err) == NANO_OK, "plan", &err);
     result second = run_spread(apart, steps, n_steps);
     compare(&first, &second, n_vocab, "the plan's places or threads change the result");
 
-    if (is_orderly(model->graph) && !plan->wide) {
+    if (is_orderly(model->graph) && !plan->wide && !model->has_loss) {
         for (int32_t slot = 0; slot < limits.n_slots; slot++) {
             require(nano_session_truncate(session, slot, 0, &err) == NANO_OK, "truncate", &err);
         }
@@ -659,7 +658,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (gguf == NULL) {
         make_file();
     }
-    nano_graph *g = make_graph(&in);
+    nano_graph *g = make_graph(&in, size > 0 && data[size - 1] % 2 == 1);
     if (g != NULL) {
         nano_model *model = make_model(g);
         run_model(&in, model);
