@@ -3,8 +3,8 @@
     python build_images.py --out images.c [--nvcc NVCC | --clang CLANG++ --cuda-root ROOT] [--target sm_53 ...]
 
 With nvcc (10.2 or newer) each target it knows becomes a cubin, and the newest PTX for devices to come. With clang the
-toolkit's folder (include/cuda_fp16.h, nvvm/libdevice, bin/ptxas) is needed. Without a compiler --none writes an empty
-table: a library that says that it was built without device code.
+toolkit's folder (include/cuda_fp16.h, nvvm/libdevice, bin/ptxas) is needed. --emulated writes a name instead of code, for
+the tests' driver, which brings its own kernels; --none an empty table.
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ def main() -> None:
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--nvcc", help="CUDA's compiler")
     how.add_argument("--clang", help="clang++, with --cuda-root")
+    how.add_argument("--emulated", action="store_true", help="no compiler: what the tests' driver takes")
     how.add_argument("--none", action="store_true", help="no compiler: no images")
     parser.add_argument("--cuda-root", type=Path, help="a CUDA toolkit for clang")
     parser.add_argument(
@@ -127,6 +128,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if args.none:
             images = []
+        elif args.emulated:
+            images = [Image(50, True, b"// emulated\0")]
         elif args.nvcc:
             images = with_nvcc(args.nvcc, args.target, Path(folder))
         else:
