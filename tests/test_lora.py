@@ -470,3 +470,12 @@ def test_peft_from_the_command_line(llama: tuple[Path, Path, Path], tmp_path: Pa
     np.testing.assert_array_equal(logits(model, tmp_path / "back.gguf"), logits(model, a))
     done = run("nanollm", "convert", a, "-o", tmp_path / "x", "--outtype", "peft")
     assert (done.returncode, "--base" in done.stderr) == (2, True)
+
+
+def test_the_example_in_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8").split("\n## Adapters\n")[1]
+    (code,) = re.findall(r"^```python\n(.*?)^```", text.split("\n## ")[0], flags=re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(code, "docs/training.md", "exec"), names)
+    assert logits(Path(names["model"]), tmp_path / "new.gguf").shape[0] == len(IDS)
