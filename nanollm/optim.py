@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from nanollm import _core
 from nanollm.errors import ArgumentError, MemoryLimitError
@@ -301,7 +301,7 @@ class LBFGS:
         import numpy as np
 
         x = np.array(x0, dtype=np.float64, order="C")
-        return Minimum(*_ordered(_core.lbfgs(fun, x, progress=_watch(progress), **self._options)), x)
+        return _minimum(_core.lbfgs(fun, x, progress=_watch(progress), **self._options), x)
 
     def minimize_session(
         self,
@@ -323,13 +323,13 @@ class LBFGS:
             session.zero_gradients()
             return loss()
 
-        found = _core.lbfgs_flat(fun, values, gradients, state, progress=_watch(progress), **self._options)
-        return Minimum(*_ordered(found))
+        found = _core.lbfgs_flat(fun, values, gradients, state.data, progress=_watch(progress), **self._options)
+        return _minimum(found, None)
 
 
-def _ordered(found: tuple[str, int, int, float, float]) -> tuple[Any, ...]:
-    reason, *numbers = found
-    return *numbers, reason
+def _minimum(found: tuple[str, int, int, float, float], x: NDArray[np.float64] | None) -> Minimum:
+    reason, iterations, evaluations, f, gradient = found
+    return Minimum(iterations, evaluations, f, gradient, cast(Reason, reason), x)
 
 
 def _watch(progress: Callable[[Iteration], object] | None) -> Callable[[int, int, float, float], object] | None:
