@@ -72,7 +72,19 @@ static inline void copy_panel_row(float *to, const float *from, int64_t left, co
     memset(to + left, 0, (size_t)(panel - left) * sizeof *to);
 }
 
+/* Panel by panel where rows can be read in place: writing many panels at once is what caches take badly. */
 static inline void pack_by_terms(const packing *p, const int64_t panel) {
+    if (p->factor->type == NANO_TYPE_F32) {
+        const float *rows = row_part(p, p->k0, p->i0, p->n, NULL);
+        const int64_t stride = (int64_t)(p->factor->row_bytes / sizeof *rows);
+        float *to = p->out;
+        for (int64_t i = 0; i < p->n; i += panel) {
+            for (int64_t k = 0; k < p->n_k; k++, to += panel) {
+                copy_panel_row(to, rows + k * stride + i, p->n - i, panel);
+            }
+        }
+        return;
+    }
     for (int64_t k = 0; k < p->n_k; k++) {
         const float *row = row_part(p, p->k0 + k, p->i0, p->n, p->unpacked);
         float *to = p->out + k * panel;
