@@ -229,7 +229,7 @@ class Session:
     def gradient(
         self, tokens: ArrayLike, slots: ArrayLike | None, targets: ArrayLike, weights: ArrayLike | None = None
     ) -> float:
-        """Forward and backward over sequences from position 0: adds to the gradients, returns the weighted sum of losses.
+        """Forward and backward over sequences from position 0: adds to the gradients; the weighted sum of losses.
 
         A slot's tokens lie next to each other. `targets`: the token to predict at each one, below 0 for none.
         `weights`: what each target counts; None is 1 / number of targets.

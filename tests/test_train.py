@@ -364,7 +364,7 @@ def test_a_signal_saves_and_resume_goes_on(number: signal.Signals, tiny: Path, t
     out, log = tmp_path / "out.gguf", tmp_path / "run.jsonl"
     options = command("-b", 4, "--schedule", "constant", "--warmup", 5, "--eval-every", 0)
     begin = [out, text, *sizes(tiny), *options, "--steps", 100_000, "--log", log]
-    code, lines, err = run(*begin, until=lambda line: line.get("step") == 20)
+    code, lines, err = run(*begin, until=lambda line: (line["event"], line["step"]) == ("step", 20))
     assert (code, err) == (130, "")
     assert lines[-1]["event"] == "end"
     n_done = lines[-1]["step"]

@@ -17,11 +17,13 @@ _COMMANDS = {
     "convert": "write a model of another format as GGUF",
     "export": "write a GGUF file that runs without Python: with its program and chat pieces inside",
     "fit": "tell the memory a model needs, and whether it fits this machine",
+    "finetune": "teach a model new texts or conversations: a LoRA adapter, or all its weights",
     "imatrix": "tell what the columns of a model's matrices weigh in a text",
     "info": "explain a GGUF file: metadata, types, tokenizer, memory to run",
     "merge": "fold LoRA adapters into a model's file",
     "perplexity": "tell how well a model predicts a text, by itself or beside another",
     "quantize": "write a GGUF file with smaller types; nanollm-quantize is the same",
+    "train": "train a model from scratch, or all the weights of one, on texts",
     "train-tokenizer": "learn a vocabulary from text files, for a model from scratch",
 }
 

@@ -191,7 +191,8 @@ def format_bytes(n: int) -> str:
 
 
 class Interruptible:
-    """While entered, Ctrl-C, or any of `signals`, calls `stop` instead of raising KeyboardInterrupt; a second raises it.
+    """While entered, any of `signals`, Ctrl-C if none are named, calls `stop` instead of raising KeyboardInterrupt; a
+    second one raises it.
 
     Python runs signal handlers between byte codes, so a step that spends seconds inside the core would answer
     late. The byte that Python writes to the wake-up descriptor arrives at once, and a thread waits for it.

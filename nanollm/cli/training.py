@@ -199,7 +199,11 @@ def _announce(trainer: Trainer, out: str, quiet: bool, as_json: bool) -> None:
     n_learnt, n_held_out = trainer.n_sequences
     if as_json:
         memory = asdict(trainer.memory.memory) | {"available": trainer.memory.available}
-        values = {"parameters": trainer.n_parameters, "sequences": n_learnt, "held_out_sequences": n_held_out}
+        values: dict[str, Any] = {
+            "parameters": trainer.n_parameters,
+            "sequences": n_learnt,
+            "held_out_sequences": n_held_out,
+        }
         values |= {"output": out, "step": trainer.step, "options": options.to_dict(), "memory": memory}
         emit_line({"event": "start", **values, "cpu": _core.cpu_level(), "version": _core.version()})
     if quiet:

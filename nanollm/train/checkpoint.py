@@ -82,7 +82,7 @@ def write_checkpoint(
 ) -> None:
     """Writes `gguf` again with `values` in place of its parameters, and the state."""
     text = json.dumps({"version": _VERSION, **asdict(state)}).encode()
-    extra = {_OPTIMIZER: optimizer, _STATE: np.frombuffer(text, np.int8)}
+    extra: dict[str, NDArray[Any]] = {_OPTIMIZER: optimizer, _STATE: np.frombuffer(text, np.int8)}
     write_tensors(path, gguf, values, extra)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from .. import _core
@@ -74,6 +74,8 @@ class Setup:
     ) -> None:
         self.model = _core.Gguf.open(model)
         self.adapter = None if adapter is None else _core.Gguf.open(adapter)
+        if self.adapter is not None:
+            _core.adapter_check(self.adapter, self.model)
         self.tokenizer = _core.Tokenizer(self.model)
         self.named_template = template
         self._program = _program(self.model)
@@ -101,8 +103,8 @@ class Setup:
             return None
         if not isinstance(source, str):
             raise FormatError(f"{name}: found a {type(source).__name__}, expected a string")
-        ids = (self.tokenizer.bos, self.tokenizer.eos)
-        return ChatTemplate(source, *("" if i is None else self.tokenizer.spelling(i) for i in ids), name)
+        bos, eos = ("" if i is None else self.tokenizer.spelling(i) for i in (self.tokenizer.bos, self.tokenizer.eos))
+        return ChatTemplate(source, bos, eos, name)
 
     def n_ctx(self, wanted: int | None) -> int:
         """Tokens a sequence. Raises ArgumentError where the model has learned positions for fewer."""
@@ -122,22 +124,20 @@ class Setup:
             graph = _core.Graph.load(self._program)
             if self.adapter is None:
                 graph = graph.adapt(None)
-                names = [t.name for t in self.model.tensors if self._is_parameter(graph, t.name)]
-                self._check_types(names)
+                file, names = 0, [t.name for t in self.model.tensors if t.name != FACTORS]
             else:
                 graph = graph.adapt(self.adapter, 1, 1.0)
-                names = [t.name for t in self.adapter.tensors if not t.name.startswith(PREFIX)]
-            file = 0 if self.adapter is None else 1
-            graph.backward(graph.loss(), [graph.find_weight(name, file) for name in names], recompute)
+                file, names = 1, [t.name for t in self.adapter.tensors]
+            found = {name: graph.find_weight(name, file) for name in names}
+            params = {name: weight for name, weight in found.items() if weight is not None}
+            if self.adapter is None:
+                self._check_types(params)
+            graph.backward(graph.loss(), list(params.values()), recompute)
             files = [self.model] if self.adapter is None else [self.model, self.adapter]
             self._cores[recompute] = _core.CoreModel(files, graph.save())
         return self._cores[recompute]
 
-    def _is_parameter(self, graph: _core.Graph, name: str) -> bool:
-        """Does the graph read it, other than as a table of frequencies?"""
-        return name != FACTORS and graph.find_weight(name, 0) is not None
-
-    def _check_types(self, names: list[str]) -> None:
+    def _check_types(self, names: Iterable[str]) -> None:
         for name in names:
             kind = self.model.tensor(name).type
             if kind not in _PARAMETER_TYPES:
