@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import stories
@@ -202,6 +203,16 @@ def score(write: Callable[[int], tuple[str, bool]], count: int) -> tuple[dict[st
     return {rule: 1 - broken[rule] / count for rule in (*RULES, "all")}, told
 
 
+def recited(texts: Iterable[str], corpus: str, n: int) -> float:
+    """The part of the texts' runs of `n` words that stand in the corpus, too."""
+    runs = [tuple(words[i : i + n]) for text in texts for words in [text.split()] for i in range(len(words) - n + 1)]
+    wanted, found = set(runs), set[tuple[str, ...]]()
+    for story in corpus.split(stories.SEPARATOR):
+        words = story.split()
+        found.update(run for i in range(len(words) - n + 1) if (run := tuple(words[i : i + n])) in wanted)
+    return sum(run in found for run in runs) / max(1, len(runs))
+
+
 def model_writer(path: str, temperature: float, max_tokens: int = 400) -> Callable[[int], tuple[str, bool]]:
     """Stories of a model: PROMPTS in turn, each time with another seed."""
     from nanollm import Model
@@ -223,7 +234,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200, help="stories (default 200)")
     parser.add_argument("--temperature", type=float, default=0.7, help="of the model (default 0.7)")
     parser.add_argument("--show", type=int, default=0, help="print so many of the stories with faults")
+    parser.add_argument("--corpus", type=Path, help="tell how much is recited from this file, which was learnt")
     args = parser.parse_args()
+    corpus = args.corpus.read_text(encoding="utf-8") if args.corpus else ""
     writers: dict[str, Callable[[int], tuple[str, bool]]] = {
         "grammar": lambda i: (stories.story(random.Random(1_000_003 + i)), True)
     }
@@ -233,6 +246,9 @@ def main() -> None:
     for name, write in writers.items():
         fractions, told = score(write, args.count)
         print(f"{name:8}" + "".join(f"{fractions[rule]:11.3f}" for rule in (*RULES, "all")))
+        if corpus:
+            parts = [f"{recited([text for text, _ in told], corpus, n):.3f} of {n}" for n in (8, 16, 24, 32)]
+            print(f"{'':8} runs of words that stand in the corpus: {', '.join(parts)}")
         for text, found in [t for t in told if t[1]][: args.show]:
             print(f"\n--- {', '.join(sorted(found))}\n{text}")
 
