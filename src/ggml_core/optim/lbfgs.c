@@ -18,10 +18,9 @@ typedef struct state {
     double *s, *y;       /* (history, n), a ring: differences of x and of g over an iteration */
     double *rho, *alpha; /* (history): 1 / s.y; of the two-loop recursion */
     int32_t n_pairs;
-    int32_t newest;     /* in the ring */
-    double largest;     /* max |g[i]| */
-    nano_status status; /* of f */
-    bool was_finite;    /* anywhere in this line search */
+    int32_t newest;  /* in the ring */
+    double largest;  /* max |g[i]| */
+    bool was_finite; /* anywhere in this line search */
     nano_lbfgs_result result;
 } state;
 
@@ -45,10 +44,10 @@ const char *nano_lbfgs_reason_text(nano_lbfgs_reason reason) {
 }
 
 size_t nano_lbfgs_bytes(int64_t n, int32_t history) {
-    size_t doubles = 0;
-    if (n < 1 || history < 0 || (uint64_t)n > SIZE_MAX ||
-        !nano_mul_size((size_t)n, 4 + 2 * (size_t)history, &doubles) ||
-        !nano_add_size(doubles, 2 * (size_t)history, &doubles) || !nano_mul_size(doubles, sizeof(double), &doubles)) {
+    size_t pairs = 0, vectors = 0, doubles = 0;
+    if (n < 1 || history < 0 || (uint64_t)n > SIZE_MAX || !nano_mul_size(2, (size_t)history, &pairs) ||
+        !nano_add_size(pairs, 4, &vectors) || !nano_mul_size((size_t)n, vectors, &doubles) ||
+        !nano_add_size(doubles, pairs, &doubles) || !nano_mul_size(doubles, sizeof(double), &doubles)) {
         return 0;
     }
     return doubles;
@@ -71,8 +70,7 @@ static double largest_of(const double *g, int64_t n) {
 /* f, g and `largest` at x; *f is INFINITY where any of it is not finite. */
 static nano_status evaluate(state *z, double *f, nano_error *err) {
     z->result.evaluations++;
-    z->status = z->f(z->context, z->x, f, z->g, err);
-    NANO_TRY(z->status);
+    NANO_TRY(z->f(z->context, z->x, f, z->g, err));
     z->largest = largest_of(z->g, z->n);
     if (isfinite(*f) && isfinite(z->largest)) {
         z->was_finite = true;
