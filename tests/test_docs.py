@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import nanollm
+
 
 def examples(section: str) -> list[str]:
     """The Python blocks below a heading."""
@@ -22,6 +24,18 @@ def run(code: str) -> dict[str, Any]:
     names: dict[str, Any] = {"__name__": "example"}
     exec(compile(code, "docs/training.md", "exec"), names)
     return names
+
+
+def test_training_from_scratch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = examples("Train from scratch")
+    names = run(code)
+    assert names["step"].loss < 6
+    done, held_out = capsys.readouterr().out.splitlines()[-1].split()
+    assert (int(done), float(held_out)) == (20, names["step"].held_out_loss)
+    assert nanollm.Model("trained.gguf").logits([0]).std() > 0
 
 
 def test_optimisers() -> None:
