@@ -103,8 +103,8 @@ static void adapter_close(adapter *a) {
 
 /* ------------------------------------------------------------------ running */
 
-/* Logits of all tokens, one step after a first one of 7. */
-static void run(nano_model *model, int32_t n_threads, float *logits) {
+/* Logits of all tokens, in steps of n_step. */
+static void run_in_steps(nano_model *model, int32_t n_threads, int n_step, float *logits) {
     nano_limits limits = nano_limits_default();
     nano_plan *plan = NULL;
     nano_session *session = NULL;
@@ -121,7 +121,8 @@ static void run(nano_model *model, int32_t n_threads, float *logits) {
     limits.deterministic = true;
     CHECK_OK(nano_plan_create(model, &limits, &plan, &check_error));
     CHECK_OK(nano_session_create(plan, &session, &check_error));
-    for (int first = 0, n = 7; first < N_TOKENS; first += n, n = N_TOKENS - 7) {
+    for (int first = 0, n = n_step; first < N_TOKENS; first += n) {
+        n = n_step < N_TOKENS - first ? n_step : N_TOKENS - first;
         CHECK_OK(nano_session_eval(session, n, tokens + first, NULL, wanted, &check_error));
         const float *rows = nano_session_logits(session, &n_rows);
         CHECK(n_rows == n);
@@ -129,6 +130,10 @@ static void run(nano_model *model, int32_t n_threads, float *logits) {
     }
     nano_session_free(session);
     nano_plan_free(plan);
+}
+
+static void run(nano_model *model, int32_t n_threads, float *logits) {
+    run_in_steps(model, n_threads, N_TOKENS, logits);
 }
 
 /* The model's program adapted by each file in turn, bound to all of them. */
@@ -235,6 +240,10 @@ static void test_merged(void) {
     run(model, 1, with);
     run(model, 3, expected);
     CHECK(memcmp(with, expected, sizeof with) == 0);
+    for (int n_step = 1; n_step < 20; n_step += 6) {
+        run_in_steps(model, 2, n_step, expected);
+        CHECK(memcmp(with, expected, sizeof with) == 0);
+    }
     nano_model_free(model);
     logits_of(&m, 1, adapters, scales, base);
     merge(&m, 1, adapters, scales);

@@ -4,7 +4,7 @@
  */
 #include "cpu/kernels/levels.h"
 
-enum { V_ROWS = 4, AHEAD = 2 * V_ROWS, ROW_BLOCK = 32 };
+enum { V_ROWS = 4, AHEAD = 2 * V_ROWS, ROW_BLOCK = 32, SHORT_COLUMNS = 8 };
 
 V_INLINE vf load(const nano_type type, const void *p) {
     switch (type) {
@@ -80,8 +80,57 @@ V_INLINE void multiply(const nano_type type, const nano_linear_args *a, const ui
     }
 }
 
+/* Rows of one vector or less, as a LoRA adapter's B has them, times many columns: V_LANES rows side by side, so that
+ * nothing is added up across a vector. Element i of `sums` takes the place of lane i of an accumulator, and what `multiply`
+ * folds is added in the same order, zeros where a row has no element: the same bits. */
+V_INLINE void turn_rows(const nano_type type, const nano_linear_args *a, int64_t r0, int n_lanes, float *turned) {
+    float row[V_LANES];
+    for (int r = 0; r < n_lanes; r++) {
+        v_store(row, load_part(type, (const uint8_t *)a->w + (size_t)(r0 + r) * a->w_stride, (int)a->n));
+        for (int i = 0; i < a->n; i++) {
+            turned[i * V_LANES + r] = row[i];
+        }
+    }
+}
+
+V_INLINE vf short_sum(const float *turned, const float *x, int n) {
+    vf sums[V_LANES / 4];
+    for (int i = 0; i < V_LANES; i += 4) {
+        vf p[4];
+        for (int k = 0; k < 4; k++) {
+            p[k] = i + k < n ? v_fma(v_f32(turned + (i + k) * V_LANES), v_set(x[i + k]), v_zero()) : v_zero();
+        }
+        sums[i / 4] = i < n ? v_add(v_add(p[0], p[2]), v_add(p[1], p[3])) : v_zero();
+    }
+    return V_LANES == 16 ? v_add(v_add(sums[0], sums[2 % (V_LANES / 4)]), v_add(sums[1], sums[3 % (V_LANES / 4)]))
+                         : v_add(sums[0], sums[1]);
+}
+
+V_INLINE void short_rows(const nano_type type, const nano_linear_args *a) {
+    const int64_t x_stride = (int64_t)(a->x_stride / sizeof(float));
+    float turned[V_LANES * V_LANES] = {0};
+    for (int64_t r = 0; r < a->n_rows; r += V_LANES) {
+        const int n_lanes = (int)(a->n_rows - r < V_LANES ? a->n_rows - r : V_LANES);
+        turn_rows(type, a, r, n_lanes, turned);
+        for (int64_t c = 0; c < a->n_cols; c++) {
+            const float *x = (const float *)a->x + c * x_stride;
+            float *y = a->y + c * a->y_stride + r;
+            const vf sum = a->n == 8 ? short_sum(turned, x, 8) : short_sum(turned, x, (int)a->n);
+            if (n_lanes == V_LANES) {
+                v_store(y, sum);
+            } else {
+                v_store_part(y, sum, n_lanes);
+            }
+        }
+    }
+}
+
 /* ROW_BLOCK rows stay in cache while the columns pass, so that x is read once a block. */
 V_INLINE void linear_float(const nano_type type, const nano_linear_args *a) {
+    if (a->n <= V_LANES && a->n_cols >= SHORT_COLUMNS) {
+        short_rows(type, a);
+        return;
+    }
     for (int64_t from = 0; from < a->n_rows; from += ROW_BLOCK) {
         const int64_t to = from + ROW_BLOCK < a->n_rows ? from + ROW_BLOCK : a->n_rows;
         for (int64_t c = 0, step; c < a->n_cols; c += step) {
