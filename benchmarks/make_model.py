@@ -42,6 +42,8 @@ class Shape:
 
 
 SHAPES = {
+    "llama-1m": Shape("llama", 4, 128, 384, 4, 4, 2048, 256, True),
+    "llama-15m": Shape("llama", 6, 288, 768, 6, 6, 32000, 256, True),
     "llama-50m": Shape("llama", 4, 768, 2304, 12, 4, 32000, 2048, True),
     "gpt2-2l": Shape("gpt2", 2, 768, 3072, 12, 12, 50257, 1024, True),
     "gpt2-117m": Shape("gpt2", 12, 768, 3072, 12, 12, 50257, 1024, True),
