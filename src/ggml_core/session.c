@@ -90,6 +90,11 @@ static void fill_parameters(nano_session *s) {
             nano_gguf_forget(nano_model_file_of(model, at.tensor), data, (size_t)n * traits->block_bytes);
         }
     }
+    /* Reading on has brought back pages just before, as systems map a few around the one that is missed. */
+    for (at = NANO_PARAM_START; nano_param_next(model->graph, &at);) {
+        const nano_gguf_tensor *from = model->weights[at.tensor];
+        nano_gguf_forget(nano_model_file_of(model, at.tensor), from->data, from->n_bytes);
+    }
 }
 
 nano_status nano_session_create(const nano_plan *plan, nano_session **out, nano_error *err) {

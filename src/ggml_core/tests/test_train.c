@@ -158,7 +158,7 @@ static void test_accumulation(void) {
         error += pow((double)gradients[i] - (double)kept[i], 2.0);
         norm += pow((double)kept[i], 2.0);
     }
-    CHECK(error < 1e-10 * norm);
+    CHECK(error < 1e-8 * norm); /* shorter steps may add up in another order */
 
     nano_session_zero_gradients(s);
     CHECK_OK(nano_session_gradient(s, b.n_tokens, b.tokens, b.slots, b.targets, NULL, &whole, &check_error));
