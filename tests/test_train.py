@@ -394,6 +394,17 @@ def test_a_signal_saves_and_resume_goes_on(number: signal.Signals, tiny: Path, t
     assert [row["loss"] for row in read_log(log)] == [row["loss"] for row in read_log(tmp_path / "whole.csv")]
 
 
+def test_where_nothing_can_be_written_nothing_is_computed(
+    small: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (
+        ["train", tmp_path / "gone" / "out.gguf", text, "--from", small],
+        ["train", tmp_path / "out.gguf", text, "--from", small, "--plot", tmp_path / "gone" / "run.png"],
+    ):
+        assert main(command(*words)) == 1
+        assert f"{tmp_path / 'gone'} is no folder to write into" in capsys.readouterr().err
+
+
 def test_a_lost_run_is_an_error(tiny: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.gguf"
     options = command("--steps", 50, "--rate", "1e36", "--warmup", 0, "--save-every", 1, "--schedule", "constant")
@@ -428,6 +439,7 @@ def test_the_curve_is_drawn(tiny: Path, text: Path, tmp_path: Path) -> None:
         (["out.gguf", "--resume"], "--resume: out.gguf.checkpoint: no such file"),
         (["out.gguf", "TEXT", "--resume", "--restart"], "give one of the two"),
         (["TEXT", "TEXT"], "the file to write is the file to read"),
+        (["out.gguf", "TEXT", "--log", "TEXT"], "the file to write is the file to read"),
         (["out.gguf", "TEXT", "--schedule", "steps"], "argument --schedule: invalid choice"),
         (["out.gguf", "TEXT", "--held-out", "2"], "argument --held-out: 2: expected 0 to 1"),
     ],

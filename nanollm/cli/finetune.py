@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .. import lora
 from ..convert.write import OUTTYPES
 from ..train import Trainer, TrainOptions
-from .common import UsageError, check_output
+from .common import UsageError
 from .options import int_in, number_in
 from .training import DATA_HELP, add_options, checkpoint_of, given, memo_of, new_parser, parse, resume, train
 
@@ -60,8 +60,7 @@ def main(argv: Sequence[str]) -> int:
     _check(args, is_full)
     stem = Path(args.model)
     out = getattr(args, "output", str(stem.with_name(f"{stem.stem}-{'tuned' if is_full else 'lora'}.gguf")))
-    check_output(out, args.model, *args.files)
-    checkpoint = checkpoint_of(args, out)
+    checkpoint = checkpoint_of(args, out, args.model, *args.files)
     if "resume" in args:
         with resume(args, checkpoint, args.files, None if is_full else args.model) as trainer:
             return _train(trainer, args, out)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..convert.write import OUTTYPES
 from ..train import ARCHITECTURES, ModelConfig, Trainer, TrainOptions, create_model, read_config
-from .common import UsageError, check_output
+from .common import UsageError
 from .options import int_in
 from .training import DATA_HELP, add_options, checkpoint_of, given, memo_of, new_parser, parse, resume, train
 
@@ -47,8 +47,7 @@ def main(argv: Sequence[str]) -> int:
     add_options(parser, rate=TrainOptions().rate, decay=TrainOptions().decay)
     args = parse(parser, argv)
     out, data = args.output, args.files + args.data
-    check_output(out, *data, getattr(args, "source", None))
-    checkpoint = checkpoint_of(args, out)
+    checkpoint = checkpoint_of(args, out, *data, getattr(args, "source", None))
     if "resume" in args:
         _refuse_model(args)
         with resume(args, checkpoint, data) as trainer:
@@ -102,7 +101,9 @@ def _option(name: str) -> str:
 
 
 def _refuse_model(args: argparse.Namespace) -> None:
-    found = [_option(name) for name in (*_SIZES, "source", "config", "model_ctx") if name in args]
+    found = [
+        _option(name) for name in (*_SIZES, "source", "config", "model_ctx", "name", "description") if name in args
+    ]
     if found:
         raise UsageError(f"{found[0]}: a run that is resumed has its model in the checkpoint")
 

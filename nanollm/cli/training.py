@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import _core
+from ..errors import FileError
 from ..train import Log, Trainer, TrainOptions, plot, read_log, read_state
-from .common import EXIT_INTERRUPTED, EXIT_OK, ArgumentParser, Interruptible, UsageError, emit, log
+from .common import EXIT_INTERRUPTED, EXIT_OK, ArgumentParser, Interruptible, UsageError, check_output, emit, log
 from .options import int_in, number_in, unescape
 from .progress import progress_of
 from .report import aligned
@@ -123,9 +126,17 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(args).items() if name in TrainOptions.__dataclass_fields__}
 
 
-def checkpoint_of(args: argparse.Namespace, out: str) -> str:
-    """Where the checkpoint is. Refuses to write over an unfinished run's."""
+def checkpoint_of(args: argparse.Namespace, out: str, *sources: str | None) -> str:
+    """Where the checkpoint is. Refuses what would be found out after hours: to write over what is read or over an
+    unfinished run's state, into a folder that is not there, and to draw without matplotlib."""
     path = str(getattr(args, "checkpoint", f"{out}.checkpoint"))
+    for written in (out, path, *(getattr(args, name) for name in ("log", "plot") if name in args)):
+        check_output(written, *sources)
+        folder = Path(written).parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise FileError(f"{written}: {folder} is no folder to write into")
+    if "plot" in args and find_spec("matplotlib") is None:
+        raise UsageError("--plot: needs matplotlib: pip install 'nanollm[plot]'")
     is_there = Path(path).exists()
     if "resume" in args and not is_there:
         raise UsageError(f"--resume: {path}: no such file")
@@ -147,6 +158,8 @@ def memo_of(args: argparse.Namespace) -> dict[str, Any]:
 
 def resume(args: argparse.Namespace, checkpoint: str, data: list[str], model: str | None = None) -> Trainer:
     """The run of a checkpoint. What the command line names anew counts, where it may."""
+    if "chat_template" in args:
+        raise UsageError("--chat-template: a run that is resumed has its own in the checkpoint")
     return Trainer.resume(
         checkpoint,
         model=model,
@@ -187,8 +200,10 @@ def train(trainer: Trainer, args: argparse.Namespace, out: str) -> int:
     if as_json:
         emit_line({"event": "end", "done": is_done, "step": trainer.step, "output": out, "held_out_loss": held_out})
     if not quiet and not as_json:
-        what = "" if last is None else f", {_text(last, held_out)}"
+        what = "" if last is None else f", {_text(last, held_out)}, {last.seconds:.1f} s"
         log(f"{out}: step {trainer.step} of {trainer.n_steps}{what}")
+        if held_out is not None:
+            log(f"perplexity of what is held out: {math.exp(min(held_out, 700)):.2f}")
         if not is_done:
             log("interrupted: the same command with --resume goes on")
     return EXIT_OK if is_done else EXIT_INTERRUPTED
@@ -205,6 +220,7 @@ def _announce(trainer: Trainer, out: str, quiet: bool, as_json: bool) -> None:
             "held_out_sequences": n_held_out,
         }
         values |= {"output": out, "step": trainer.step, "options": options.to_dict(), "memory": memory}
+        values |= {"notes": trainer.notes}
         emit_line({"event": "start", **values, "cpu": _core.cpu_level(), "version": _core.version()})
     if quiet:
         return
@@ -225,10 +241,8 @@ def _announce(trainer: Trainer, out: str, quiet: bool, as_json: bool) -> None:
 
 
 def _text(step: Step, held_out: float | None) -> str:
-    text = f"loss {step.loss:.4f}"
-    if held_out is not None:
-        text += f"  held out {held_out:.4f} (perplexity {math.exp(min(held_out, 700)):.2f})"
-    return f"{text}  {step.tokens_per_second:.0f} tokens/s"
+    held_out_loss = "" if held_out is None else f"  held out {held_out:.4f}"
+    return f"loss {step.loss:.4f}{held_out_loss}  {step.tokens_per_second:.0f} tokens/s"
 
 
 def _draw(rows: list[dict[str, Any]], memo: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ from .. import _core
 from ..chat import template_source
 from ..errors import FormatError, UnsupportedError
 from ..export import TEMPLATE_KEY
-from ..models import Record, lookup
+from ..models import Record, known, lookup
 from .options import TrainOptions
 
 if TYPE_CHECKING:
@@ -108,7 +108,14 @@ def write_tensors(
 def write_model(
     path: str | os.PathLike[str], gguf: _core.Gguf, values: Values, outtype: Outtype, template: str | None
 ) -> None:
-    """Writes `gguf` as `nanollm.convert` does, with `values` in place of its parameters and `template` in it."""
+    """Writes `gguf` as `nanollm.convert` does, with `values` in place of its parameters and `template` in it.
+
+    A model that no definition is registered for, which carries its own program, is written with that, in f32 alone.
+    """
+    architecture = str(gguf["general.architecture"])
+    if architecture not in known() and outtype == "f32":
+        write_tensors(path, gguf, values)
+        return
     from ..convert.source import FLOATS, Source, SourceTensor
     from ..convert.write import write
 
@@ -120,7 +127,7 @@ def write_model(
 
     source = Source(
         path=Path(path),
-        architecture=lookup(str(gguf["general.architecture"]), gguf.path),
+        architecture=lookup(architecture, gguf.path),
         metadata={} if template is None else {TEMPLATE_KEY: template_source(template)},
         tensors=[
             SourceTensor(t.name, t.shape, "F32" if t.name in values else t.type, partial(load, t), t.name)
