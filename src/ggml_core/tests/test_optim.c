@@ -559,7 +559,9 @@ static void test_flat(void) {
     const flat_problem start = p;
     nano_lbfgs_result r;
     CHECK(nano_lbfgs_flat_bytes(8, o.history) <= sizeof work);
+    armed = 1;
     CHECK_OK(nano_lbfgs_flat(&o, 8, p.values, p.gradient, call_flat, &p, work, &r, &check_error));
+    armed = 0;
     CHECK(r.reason <= NANO_LBFGS_DECREASE && r.evaluations == p.n_calls);
     for (int i = 0; i < 8; i++) {
         CHECK(is_near((double)p.values[i], 1.0, 2e-3));
