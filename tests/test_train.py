@@ -186,6 +186,17 @@ def test_stopping_from_another_thread_undoes_the_step_at_work(small: Path, text:
     assert read_state(_core.Gguf.open(checkpoint)).step == n_done == len(steps)
 
 
+def test_a_run_without_checkpoints_stops_too(small: Path, text: Path) -> None:
+    with Trainer(small, text, options=OPTIONS) as trainer:
+        for step in trainer.run():
+            if step.step == 5:
+                trainer.stop()
+        assert trainer.step == 5
+        with pytest.raises(ArgumentError, match="made without one"):
+            trainer.save_checkpoint()
+        assert next(trainer.run()).step == 6
+
+
 def test_options_that_matter_stay_as_they_are(small: Path, text: Path, tmp_path: Path) -> None:
     checkpoint = tmp_path / "a.checkpoint"
     with Trainer(small, text, options=replace(OPTIONS, schedule="constant"), checkpoint=checkpoint) as trainer:
@@ -240,7 +251,8 @@ def test_what_does_not_fit_is_refused_with_what_would(small: Path, text: Path, m
     assert again < kept
     monkeypatch.setattr(_core, "memory_available", lambda: (kept + again) // 2)
     with Trainer(small, text, options=options) as trainer:
-        assert trainer.options.recompute
+        assert trainer.memory.recompute
+        assert trainer.options.recompute is None
     with pytest.raises(MemoryLimitError):
         Trainer(small, text, options=replace(options, recompute=False))
     monkeypatch.setattr(_core, "memory_available", lambda: again - 1)

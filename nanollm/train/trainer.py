@@ -111,8 +111,8 @@ class Trainer:
         """What the run takes, kind by kind."""
         self._held_files = [os.fspath(name) for name in held_out]
         self._read_data(files, options)
-        self.options: TrainOptions = replace(options.resolved(self._n_learnt), recompute=self.memory.recompute)
-        """With a number in each place."""
+        self.options: TrainOptions = options.resolved(self._n_learnt)
+        """With numbers in place of None; `memory` says what became of `recompute`."""
         self._session = _core.Session(self.memory.plan)
         self._adam = Adam(
             self._session,
@@ -250,7 +250,7 @@ class Trainer:
             yield step
         if self._is_stopping:
             self._is_stopping = False
-            if self._saved_step != self.step:
+            if self._checkpoint is not None and self._saved_step != self.step:
                 self.save_checkpoint()
 
     def stop(self) -> None:
@@ -276,7 +276,8 @@ class Trainer:
             batches = self._batches()
             n_targets = sum(batch.n_targets for batch in batches)
             self._core_session.zero_gradients()
-            loss = sum(self._loss(self._core_session.gradient, batch, 1 / n_targets) for batch in batches)
+            weight = 1 / max(1, n_targets)
+            loss = sum(self._loss(self._core_session.gradient, batch, weight) for batch in batches)
             guard = self._guarded(number, loss)
             factor = schedule(options.schedule, number, options.warmup or 0, self.n_steps, floor=options.floor)
             norm = self._update(number, factor)
