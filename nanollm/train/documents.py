@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Document", "Piece", "is_records", "read"]
 
 _JSON_SUFFIXES = (".jsonl", ".ndjson")
-_CHUNK = 1 << 18  # characters tokenised at a time
+_CHUNK = 1 << 16  # characters tokenised at a time
 # A line end between two characters that are not white space: no tokenizer joins what is on both sides of it.
 _LINE_END = re.compile(r"(?<=\S\n)(?=\S)")
 
