@@ -3,13 +3,15 @@
 #include "base/arith.h"
 #include "cpu/exec.h"
 #include "cpu/pace.h"
+#include "cuda/backend.h"
 #include "gguf/format.h"
 
 #include <math.h>
 #include <string.h>
 
 struct nano_session {
-    nano_plan plan; /* nodes and stages in this session's own memory */
+    nano_plan plan;        /* nodes and stages in this session's own memory */
+    nano_backend *backend; /* NULL: the processor runs all nodes */
     nano_pool *pool;
     nano_group *groups;
     nano_pace pace;
@@ -37,6 +39,9 @@ size_t nano_session_bytes(void) { return sizeof(nano_session); }
 
 static void resolve(nano_operand *o, uint8_t *base, const nano_session *s) {
     const nano_layout *l = &s->plan.layout;
+    if (o->on_device) {
+        return; /* the backend knows */
+    }
     switch (o->region) {
         case NANO_REGION_NONE:
         case NANO_REGION_FILE: break;
@@ -129,7 +134,7 @@ nano_status nano_session_create(const nano_plan *plan, nano_session **out, nano_
     for (int32_t i = 0; i < plan->n_nodes; i++) {
         nano_node *node = &s->plan.nodes[i];
         resolve(&node->out, base, s);
-        node->out_data = base + region_start(l, node->out.region) + node->out.offset;
+        node->out_data = node->on_device ? NULL : base + region_start(l, node->out.region) + node->out.offset;
         for (int k = 0; k < NANO_MAX_SRC; k++) {
             resolve(&node->src[k], base, s);
         }
@@ -151,8 +156,15 @@ nano_status nano_session_create(const nano_plan *plan, nano_session **out, nano_
         .fn = run_step,
         .arg = s,
     };
-    nano_status status = nano_pool_start(base + l->pool, &options, &s->pool, err);
+    nano_status status = NANO_OK;
+    if (plan->n_host_nodes < plan->n_nodes) {
+        status = nano_backend_create(&s->plan, s->plan.nodes, &s->backend, err);
+    }
+    if (status == NANO_OK) {
+        status = nano_pool_start(base + l->pool, &options, &s->pool, err);
+    }
     if (status != NANO_OK) {
+        nano_backend_free(s->backend);
         nano_pages_free(base, (size_t)l->total);
         return status;
     }
@@ -164,6 +176,7 @@ nano_status nano_session_create(const nano_plan *plan, nano_session **out, nano_
 void nano_session_free(nano_session *session) {
     if (session != NULL) {
         nano_pool_stop(session->pool);
+        nano_backend_free(session->backend);
         uint64_t at = session->plan.layout.session;
         nano_pages_free((uint8_t *)session - at, (size_t)session->plan.layout.total);
     }
@@ -274,7 +287,13 @@ nano_status nano_session_eval(nano_session *session, int32_t n_tokens, const int
         s->step.n_wanted = 0;
         return status;
     }
-    NANO_TRY(run_all(s, "eval", s->plan.n_stages, n_tokens, err));
+    NANO_TRY(run_all(s, "eval", s->plan.n_host_stages, n_tokens, err));
+    status =
+        s->backend == NULL ? NANO_OK : nano_backend_step(s->backend, &s->plan, &s->step, s->wanted, s->logits, err);
+    if (status != NANO_OK) {
+        s->step.n_wanted = 0;
+        return status;
+    }
     for (int32_t i = 0; i < s->plan.limits.n_slots; i++) {
         s->n_past[i] += s->advance[i];
     }
@@ -467,19 +486,36 @@ nano_status nano_session_truncate(nano_session *session, int32_t slot, int32_t n
     return NANO_OK;
 }
 
-bool nano_session_next_run(const nano_session *s, int32_t slot, int32_t n_past, int32_t *node, int64_t *head,
-                           uint8_t **data, size_t *size) {
-    for (; *node < s->plan.n_nodes; ++*node, *head = 0) {
-        const nano_node *n = &s->plan.nodes[*node];
-        if (n->op == NANO_OP_KV_WRITE && *head < n->out.ne[1]) {
-            *data = n->out_data + (size_t)slot * nano_cache_slot_bytes(&n->out, s->step.n_ctx) +
-                    (size_t)*head * nano_cache_head_bytes(&n->out, s->step.n_ctx);
-            *size = nano_cache_run_bytes(&n->out, n_past);
-            ++*head;
+bool nano_session_next_run(const nano_session *s, int32_t slot, int32_t n_past, nano_run *run) {
+    for (; run->node < s->plan.n_nodes; ++run->node, run->head = 0) {
+        const nano_node *n = &s->plan.nodes[run->node];
+        if (n->op == NANO_OP_KV_WRITE && run->head < n->out.ne[1]) {
+            run->data = n->out_data + (size_t)slot * nano_cache_slot_bytes(&n->out, s->step.n_ctx) +
+                        (size_t)run->head * nano_cache_head_bytes(&n->out, s->step.n_ctx);
+            run->size = nano_cache_run_bytes(&n->out, n_past);
+            run->on_device = n->on_device;
+            ++run->head;
             return true;
         }
     }
     return false;
+}
+
+nano_status nano_session_read_run(const nano_session *s, const nano_run *run, size_t at, void *to, size_t size,
+                                  nano_error *err) {
+    if (run->on_device) {
+        return nano_backend_read(s->backend, to, run->data + at, size, err);
+    }
+    memcpy(to, run->data + at, size);
+    return NANO_OK;
+}
+
+nano_status nano_session_write_run(nano_session *s, const nano_run *run, const void *from, nano_error *err) {
+    if (run->on_device) {
+        return nano_backend_write(s->backend, run->data, from, run->size, err);
+    }
+    memcpy(run->data, from, run->size);
+    return NANO_OK;
 }
 
 const nano_plan *nano_session_plan(const nano_session *session) { return &session->plan; }
@@ -492,13 +528,14 @@ nano_status nano_session_copy_slot(nano_session *session, int32_t from, int32_t 
         return nano_fail(err, NANO_ERR_ARGUMENT, "copy_slot: %d positions of slot %d (which has %d) to slot %d",
                          (int)n_past, (int)from, (int)nano_session_n_past(s, from), (int)to);
     }
-    int32_t from_node = 0, to_node = 0;
-    int64_t from_head = 0, to_head = 0;
-    uint8_t *source = NULL, *target = NULL;
-    size_t size = 0;
-    while (from != to && nano_session_next_run(s, from, n_past, &from_node, &from_head, &source, &size) &&
-           nano_session_next_run(s, to, n_past, &to_node, &to_head, &target, &size)) {
-        memcpy(target, source, size);
+    nano_run source = NANO_FIRST_RUN, target = NANO_FIRST_RUN;
+    while (from != to && nano_session_next_run(s, from, n_past, &source) &&
+           nano_session_next_run(s, to, n_past, &target)) {
+        if (source.on_device) {
+            NANO_TRY(nano_backend_copy(s->backend, target.data, source.data, source.size, err));
+        } else {
+            memcpy(target.data, source.data, source.size);
+        }
     }
     s->n_past[to] = n_past;
     return NANO_OK;

@@ -9,7 +9,7 @@
  *     28  4  type of the values
  *     32 16  kernel level, filled up with zeros
  *     48  4  1: made by a deterministic session
- *     52  4  0
+ *     52  4  nodes that a device ran, 0: none
  *     56     n token ids, 4 bytes each
  *            the cache's rows of n positions, run by run as nano_session_next_run gives them
  *   last  8  hash of all bytes before
@@ -37,7 +37,7 @@ typedef struct header {
     uint32_t type_v;
     char level[LEVEL_BYTES];
     uint32_t deterministic;
-    uint32_t zero;
+    uint32_t n_device_nodes; /* whose caches lie otherwise */
 } header;
 
 /* The fields lie in memory as they do in the file, without gaps. */
@@ -55,6 +55,7 @@ static header make_header(const nano_session *s, uint32_t n_tokens) {
     h.type_v = (uint32_t)plan->limits.type_v;
     strncpy(h.level, nano_session_level(s), LEVEL_BYTES - 1);
     h.deterministic = plan->limits.deterministic ? 1 : 0;
+    h.n_device_nodes = (uint32_t)(plan->n_nodes - plan->n_host_nodes);
     return h;
 }
 
@@ -95,20 +96,33 @@ static void put(sink *s, const void *data, size_t size) {
     }
 }
 
-static void put_all(sink *out, const nano_session *s, int32_t slot, const int32_t *tokens, int32_t n_tokens) {
+static nano_status put_run(sink *out, const nano_session *s, const nano_run *run, nano_error *err) {
+    if (!run->on_device) {
+        put(out, run->data, run->size);
+        return NANO_OK;
+    }
+    uint8_t piece[BUFFER_BYTES];
+    for (size_t at = 0; at < run->size; at += sizeof piece) {
+        const size_t n = run->size - at < sizeof piece ? run->size - at : sizeof piece;
+        NANO_TRY(nano_session_read_run(s, run, at, piece, n, err));
+        put(out, piece, n);
+    }
+    return NANO_OK;
+}
+
+static nano_status put_all(sink *out, const nano_session *s, int32_t slot, const int32_t *tokens, int32_t n_tokens,
+                           nano_error *err) {
     const header h = make_header(s, (uint32_t)n_tokens);
     put(out, &h, sizeof h);
     put(out, tokens, (size_t)n_tokens * sizeof *tokens);
-    int32_t node = 0;
-    int64_t head = 0;
-    uint8_t *data = NULL;
-    size_t size = 0;
-    while (nano_session_next_run(s, slot, n_tokens, &node, &head, &data, &size)) {
-        put(out, data, size);
+    nano_run run = NANO_FIRST_RUN;
+    while (nano_session_next_run(s, slot, n_tokens, &run)) {
+        NANO_TRY(put_run(out, s, &run, err));
     }
     const uint64_t hash = out->hash;
     put(out, &hash, sizeof hash);
     flush(out);
+    return NANO_OK;
 }
 
 nano_status nano_session_save(const nano_session *session, int32_t slot, const int32_t *tokens, int32_t n_tokens,
@@ -121,7 +135,11 @@ nano_status nano_session_save(const nano_session *session, int32_t slot, const i
     if (!nano_temp_open(path, &out.file, &out.error_text)) {
         return nano_fail(err, NANO_ERR_IO, "%s: %s", path, out.error_text);
     }
-    put_all(&out, session, slot, tokens, n_tokens);
+    const nano_status status = put_all(&out, session, slot, tokens, n_tokens, err);
+    if (status != NANO_OK) {
+        nano_temp_discard(&out.file);
+        return status;
+    }
     if (out.error_text != NULL || !nano_temp_commit(&out.file, &out.error_text)) {
         nano_temp_discard(&out.file);
         return nano_fail(err, NANO_ERR_IO, "%s: %s", path, out.error_text);
@@ -155,6 +173,10 @@ static nano_status check_origin(const char *path, const header *found, const hea
         return nano_fail(err, NANO_ERR_ARGUMENT, "%s: kernel level: found %.*s, expected %s", path, LEVEL_BYTES - 1,
                          found->level, expected->level);
     }
+    if (found->n_device_nodes != expected->n_device_nodes) {
+        return nano_fail(err, NANO_ERR_ARGUMENT, "%s: nodes on a device: found %u, expected %u (n_gpu_layers)", path,
+                         (unsigned)found->n_device_nodes, (unsigned)expected->n_device_nodes);
+    }
     if (found->deterministic != 1 && expected->deterministic == 1) {
         return nano_fail(err, NANO_ERR_ARGUMENT, "%s: made by a session that is not deterministic, this one is", path);
     }
@@ -166,11 +188,9 @@ static nano_status check_size(const nano_session *s, const char *path, size_t fo
                               nano_error *err) {
     size_t expected = HEADER_BYTES + HASH_BYTES, bytes = 0;
     bool fits = nano_mul_size(n_tokens, sizeof(int32_t), &bytes) && nano_add_size(expected, bytes, &expected);
-    int32_t node = 0;
-    int64_t head = 0;
-    uint8_t *data = NULL;
-    while (fits && nano_session_next_run(s, 0, (int32_t)n_tokens, &node, &head, &data, &bytes)) {
-        fits = nano_add_size(expected, bytes, &expected);
+    nano_run run = NANO_FIRST_RUN;
+    while (fits && nano_session_next_run(s, 0, (int32_t)n_tokens, &run)) {
+        fits = nano_add_size(expected, run.size, &expected);
     }
     if (!fits || found != expected) {
         return nano_fail(err, NANO_ERR_FORMAT, "%s: found %zu bytes, expected %zu for %u tokens", path, found, expected,
@@ -207,13 +227,11 @@ static nano_status check_header(const nano_session *s, const char *path, const u
 static uint64_t hash_of(const nano_session *s, const uint8_t *data, int32_t n_tokens) {
     uint64_t hash = nano_hash(NANO_HASH_START, data, HEADER_BYTES);
     hash = nano_hash(hash, data + HEADER_BYTES, (size_t)n_tokens * sizeof(int32_t));
-    size_t at = HEADER_BYTES + (size_t)n_tokens * sizeof(int32_t), size = 0;
-    int32_t node = 0;
-    int64_t head = 0;
-    uint8_t *run = NULL;
-    while (nano_session_next_run(s, 0, n_tokens, &node, &head, &run, &size)) {
-        hash = nano_hash(hash, data + at, size);
-        at += size;
+    size_t at = HEADER_BYTES + (size_t)n_tokens * sizeof(int32_t);
+    nano_run run = NANO_FIRST_RUN;
+    while (nano_session_next_run(s, 0, n_tokens, &run)) {
+        hash = nano_hash(hash, data + at, run.size);
+        at += run.size;
     }
     return hash;
 }
@@ -237,19 +255,19 @@ static nano_status check_content(const nano_session *s, const char *path, const 
     return NANO_OK;
 }
 
-static void take_all(nano_session *s, int32_t slot, const uint8_t *data, int32_t *tokens, int32_t n_tokens) {
-    size_t at = HEADER_BYTES + (size_t)n_tokens * sizeof *tokens, size = 0;
+static nano_status take_all(nano_session *s, int32_t slot, const uint8_t *data, int32_t *tokens, int32_t n_tokens,
+                            nano_error *err) {
+    size_t at = HEADER_BYTES + (size_t)n_tokens * sizeof *tokens;
     if (n_tokens > 0) { /* `tokens` may be NULL */
         memcpy(tokens, data + HEADER_BYTES, (size_t)n_tokens * sizeof *tokens);
     }
-    int32_t node = 0;
-    int64_t head = 0;
-    uint8_t *run = NULL;
-    while (nano_session_next_run(s, slot, n_tokens, &node, &head, &run, &size)) {
-        memcpy(run, data + at, size);
-        at += size;
+    nano_run run = NANO_FIRST_RUN;
+    while (nano_session_next_run(s, slot, n_tokens, &run)) {
+        NANO_TRY(nano_session_write_run(s, &run, data + at, err));
+        at += run.size;
     }
     nano_session_set_past(s, slot, n_tokens);
+    return NANO_OK;
 }
 
 nano_status nano_session_load(nano_session *session, int32_t slot, const char *path, int32_t *tokens, int32_t capacity,
@@ -273,7 +291,9 @@ nano_status nano_session_load(nano_session *session, int32_t slot, const char *p
         status = check_content(session, path, file.data, file.size, (int32_t)found.n_tokens, err);
     }
     if (status == NANO_OK) {
-        take_all(session, slot, file.data, tokens, (int32_t)found.n_tokens);
+        status = take_all(session, slot, file.data, tokens, (int32_t)found.n_tokens, err);
+    }
+    if (status == NANO_OK) {
         *n_tokens = (int32_t)found.n_tokens;
     }
     nano_unmap_file(&file);

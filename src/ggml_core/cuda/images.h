@@ -11,7 +11,7 @@ typedef struct nano_cuda_image {
     int32_t arch;     /* 53: compute capability 5.3 */
     bool is_ptx;      /* runs on every device from `arch` on; else on those of its major version from `arch` on */
     const uint8_t *data;
-    size_t n_bytes;  /* compressed, by inflate.h */
+    size_t n_bytes; /* compressed, by inflate.h */
     size_t raw_bytes;
 } nano_cuda_image;
 

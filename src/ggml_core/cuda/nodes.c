@@ -36,7 +36,7 @@ static const char *refuse_cache(const nano_operand *cache) {
                : NULL;
 }
 
-const char *nano_cuda_refusal(const nano_node *node) {
+const char *nano_backend_refusal(const nano_node *node) {
     switch (node->op) {
         case NANO_OP_LINEAR:
         case NANO_OP_GATED:
@@ -73,7 +73,7 @@ static int32_t n_split(const nano_node *node, int32_t n_ctx, int64_t n_tiles) {
     return (int32_t)nano_max_i64(nano_min_i64(nano_min_i64(BLOCKS_WANTED / blocks, most), NANO_CUDA_SPLIT_MAX), 1);
 }
 
-uint64_t nano_cuda_part_bytes(const nano_node *node, int32_t n_ctx, int64_t rows) {
+uint64_t nano_backend_part_bytes(const nano_node *node, int32_t n_ctx, int64_t rows) {
     if (node->op != NANO_OP_ATTENTION) {
         return 0;
     }

@@ -3,6 +3,7 @@
 #define NANO_CUDA_NODES_H
 
 #include "cpu/exec.h"
+#include "cuda/backend.h"
 #include "cuda/device.h"
 
 /* A step, as the launches see it. Pointers are device addresses. */
@@ -11,16 +12,11 @@ typedef struct nano_cuda_step {
     int32_t n_ctx;
     const int32_t *positions, *slots, *wanted;
     const nano_cuda_tile *tiles;
-    float *part; /* nano_cuda_part_bytes */
+    float *part; /* nano_backend_part_bytes of it */
 } nano_cuda_step;
-
-/* Why a node cannot run on a device, as what was found and expected; NULL when it can. */
-const char *nano_cuda_refusal(const nano_node *node);
 
 /* Most tokens of a tile for attention with so many heads of queries a head of keys. */
 int32_t nano_cuda_tile_tokens(const nano_node *attention);
-/* Bytes that the parts of a node's keys take in a step of at most `rows` tokens. */
-uint64_t nano_cuda_part_bytes(const nano_node *node, int32_t n_ctx, int64_t rows);
 
 /* Starts what the node asks for on the device's stream. */
 nano_status nano_cuda_run(const nano_cuda_device *d, const nano_node *node, const nano_cuda_step *step,

@@ -14,7 +14,8 @@ typedef enum nano_op {
     NANO_OP_IMPORTANCE = 1001, /* squares of a linear's input added up, by column */
     NANO_OP_GATED = 1002,      /* swiglu of two linears: (x; gate: weight; up: weight) */
     NANO_OP_ROW_LOSSES = 1003, /* what cross_entropy adds up, f64: a row's part each */
-    NANO_OP_ROW_SUMS = 1004    /* the same of sum */
+    NANO_OP_ROW_SUMS = 1004,   /* the same of sum */
+    NANO_OP_UPLOAD = 1005      /* an activation of the processor's into a device's memory */
 } nano_op;
 
 typedef enum nano_storage {

@@ -16,11 +16,13 @@ void nano_plan_stages(nano_planner *p, int32_t *work) {
     int32_t stage = 0;
     for (int32_t i = 0; i < p->n_nodes; i++) {
         nano_lowered *node = &p->nodes[i];
-        int32_t out = nano_value_root(p, node->out);
+        int32_t out = nano_node_value(p, node, node->out);
         bool conflict = written[out] == stage || reading[out] == stage;
         for (int k = 0; k < NANO_MAX_SRC; k++) {
-            conflict = conflict || (node->src[k] >= 0 && written[nano_value_root(p, node->src[k])] == stage);
+            conflict = conflict || (node->src[k] >= 0 && written[nano_node_value(p, node, node->src[k])] == stage);
         }
+        /* A device begins a stage of its own. */
+        conflict = conflict || (i == p->n_host_nodes && i > 0);
         stage += conflict ? 1 : 0;
         node->stage = stage;
         written[out] = stage;
@@ -30,7 +32,7 @@ void nano_plan_stages(nano_planner *p, int32_t *work) {
         p->values[out].last = stage;
         for (int k = 0; k < NANO_MAX_SRC; k++) {
             if (node->src[k] >= 0) {
-                int32_t v = nano_value_root(p, node->src[k]);
+                int32_t v = nano_node_value(p, node, node->src[k]);
                 reading[v] = stage;
                 p->values[v].last = stage;
             }
@@ -125,7 +127,7 @@ static bool is_whole(const nano_planner *p, int32_t v) {
 static bool is_own(const nano_planner *p, int32_t i, int32_t root, uint32_t bits) {
     for (int k = 0; k < NANO_MAX_SRC; k++) {
         const int32_t v = p->nodes[i].src[k];
-        if (nano_value_root(p, v) == root && ((bits >> k & 1) == 0 || !is_whole(p, v))) {
+        if (nano_node_value(p, &p->nodes[i], v) == root && ((bits >> k & 1) == 0 || !is_whole(p, v))) {
             return false;
         }
     }
@@ -135,9 +137,10 @@ static bool is_own(const nano_planner *p, int32_t i, int32_t root, uint32_t bits
         j--;
     }
     for (; j < p->n_nodes && p->nodes[j].stage == stage; j++) {
-        bool touches = nano_value_root(p, p->nodes[j].out) == root;
+        const nano_lowered *node = &p->nodes[j];
+        bool touches = nano_node_value(p, node, node->out) == root;
         for (int k = 0; k < NANO_MAX_SRC; k++) {
-            touches = touches || nano_value_root(p, p->nodes[j].src[k]) == root;
+            touches = touches || nano_node_value(p, node, node->src[k]) == root;
         }
         if (touches && j != i) {
             return false;
@@ -153,7 +156,7 @@ static int32_t taken_over(const nano_planner *p, int32_t i) {
     const nano_op_info *info = nano_op_by_number(node->op);
     const nano_value *out = &p->values[node->out];
     for (int k = 0; k < NANO_MAX_SRC && info != NULL; k++) {
-        const int32_t v = nano_value_root(p, node->src[k]);
+        const int32_t v = nano_node_value(p, node, node->src[k]);
         if ((info->in_place >> k & 1) != 0 && v >= 0 && in_arena(p, v) && p->values[v].last == node->stage &&
             p->values[v].rows == out->rows && p->values[v].row_bytes == out->row_bytes &&
             is_own(p, i, v, info->in_place)) {
@@ -179,6 +182,11 @@ nano_status nano_plan_places(nano_planner *p, int32_t *ending, nano_piece *piece
     for (int32_t i = 0; i < p->n_nodes; i++) {
         int32_t out = p->nodes[i].out;
         uint64_t bytes = 0;
+        const bool on_device = p->nodes[i].on_device;
+        if (i == p->n_host_nodes) { /* from here on places are in another memory */
+            p->arena_bytes[0] = list.top;
+            list = (free_list){pieces, 0, 0};
+        }
         const int32_t taken = in_arena(p, out) ? taken_over(p, i) : -1;
         if (taken >= 0) {
             p->values[out].offset = p->values[taken].offset;
@@ -190,13 +198,13 @@ nano_status nano_plan_places(nano_planner *p, int32_t *ending, nano_piece *piece
         }
         if (i + 1 == p->n_nodes || p->nodes[i + 1].stage != p->nodes[i].stage) {
             for (int32_t v = ending[p->nodes[i].stage]; v >= 0; v = p->values[v].next_ending) {
-                if (!p->values[v].is_taken) {
+                if (!p->values[v].is_taken && p->values[v].on_device == on_device) {
                     (void)value_bytes(p, v, &bytes);
                     give(&list, p->values[v].offset, bytes);
                 }
             }
         }
     }
-    p->arena_bytes = list.top;
+    p->arena_bytes[p->n_host_nodes < p->n_nodes] = list.top;
     return NANO_OK;
 }

@@ -56,8 +56,8 @@ static nano_status describe_params(nano_planner *p) {
 
 /* ---------------------------------------------------------------- lowering */
 
-static bool is_transposed(const nano_tensor *cache, nano_type type) {
-    return nano_cache_is_keys(cache) && nano_type_block_size(type) == 1;
+static bool is_transposed(const nano_tensor *cache, const nano_value *memory) {
+    return nano_cache_is_keys(cache) && nano_type_block_size(memory->type) == 1 && !memory->on_device;
 }
 
 /* Cache values carry the bytes of one position of one head as row_bytes. */
@@ -76,18 +76,29 @@ static nano_status describe_tensor(nano_planner *p, int32_t i) {
         v->type = nano_cache_is_keys(t) ? p->plan->limits.type_k : p->plan->limits.type_v;
         v->rows = p->plan->limits.n_ctx;
         v->row_bytes = nano_type_row_bytes(v->type, nano_cache_row_size(v->type, t->ne[0]));
-        uint64_t bytes = v->row_bytes, positions = (uint64_t)nano_cache_positions(is_transposed(t, v->type), v->rows);
-        bool ok = bytes > 0 && nano_mul_u64(bytes, (uint64_t)t->ne[1], &bytes) &&
-                  nano_mul_u64(bytes, positions, &bytes) &&
-                  nano_mul_u64(bytes, (uint64_t)p->plan->limits.n_slots, &bytes) &&
-                  nano_align_u64(bytes, NANO_CACHE_LINE, &bytes);
-        v->offset = p->cache_bytes;
-        if (!ok || !nano_add_u64(p->cache_bytes, bytes, &p->cache_bytes)) {
-            return nano_plan_too_large(p->err);
-        }
     } else if (t->storage != NANO_STORE_ALIAS && t->storage != NANO_STORE_GRAD) {
         v->rows = v->rows == 0 ? 1 : v->rows;
         v->row_bytes = (uint64_t)nano_tensor_row_size(t) * 4; /* f32 and i32 */
+    }
+    return NANO_OK;
+}
+
+/* Places every cache in the memory of those who write it. */
+static nano_status place_caches(nano_planner *p) {
+    for (int32_t i = 0; i < p->graph->n_tensors; i++) {
+        const nano_tensor *t = &p->graph->tensors[i];
+        nano_value *v = &p->values[i];
+        if (t->storage != NANO_STORE_CACHE) {
+            continue;
+        }
+        uint64_t bytes = v->row_bytes, *total = &p->cache_bytes[v->on_device];
+        const uint64_t positions = (uint64_t)nano_cache_positions(is_transposed(t, v), v->rows);
+        v->offset = *total;
+        if (bytes == 0 || !nano_mul_u64(bytes, (uint64_t)t->ne[1], &bytes) || !nano_mul_u64(bytes, positions, &bytes) ||
+            !nano_mul_u64(bytes, (uint64_t)p->plan->limits.n_slots, &bytes) ||
+            !nano_align_u64(bytes, NANO_CACHE_LINE, &bytes) || !nano_add_u64(*total, bytes, total)) {
+            return nano_plan_too_large(p->err);
+        }
     }
     return NANO_OK;
 }
@@ -296,20 +307,21 @@ static void fuse(nano_planner *p, int32_t *work) {
 
 /* ---------------------------------------------------------------- the plan */
 
-static nano_operand operand(const nano_planner *p, int32_t v) {
+static nano_operand operand(const nano_planner *p, const nano_lowered *node, int32_t v) {
     nano_operand o;
     memset(&o, 0, sizeof o);
     if (v < 0) {
         return o;
     }
     int32_t root = nano_value_root(p, v);
-    const nano_value *memory = &p->values[root];
+    const nano_value *memory = &p->values[nano_node_value(p, node, v)];
     bool is_graph = v < p->graph->n_tensors;
     const nano_tensor *shape = &p->graph->tensors[is_graph ? v : p->values[v].source];
     o.type = memory->type;
     o.rows = memory->rows;
     o.row_bytes = (size_t)memory->row_bytes;
     o.offset = memory->offset;
+    o.on_device = memory->on_device;
     o.ne[0] = shape->ne[0];
     o.ne[1] = shape->n_dims == 3 ? shape->ne[1] : 1;
     if (!is_graph) {
@@ -321,15 +333,17 @@ static nano_operand operand(const nano_planner *p, int32_t v) {
         case NANO_STORE_WEIGHT:
             o.region = t->is_param ? NANO_REGION_PARAM : NANO_REGION_FILE;
             o.data = t->is_param ? NULL : p->model->weights[root]->data;
+            o.on_device = node->on_device;
             break;
         case NANO_STORE_INPUT:
             o.region = NANO_REGION_INPUT;
             o.offset = (uint64_t)t->index;
+            o.on_device = node->on_device;
             break;
         case NANO_STORE_CACHE:
             o.region = NANO_REGION_CACHE;
             o.ne[1] = t->ne[1];
-            o.transposed = is_transposed(t, o.type);
+            o.transposed = is_transposed(t, memory);
             break;
         case NANO_STORE_GRAD: o.region = NANO_REGION_GRAD; break;
         case NANO_STORE_TEMP:
@@ -350,9 +364,10 @@ static uint64_t emit_nodes(nano_planner *p) {
         nano_node *node = &plan->nodes[i];
         node->op = from->op;
         node->norm = from->norm;
-        node->out = operand(p, from->out);
+        node->on_device = from->on_device;
+        node->out = operand(p, from, from->out);
         for (int k = 0; k < NANO_MAX_SRC; k++) {
-            node->src[k] = operand(p, from->src[k]);
+            node->src[k] = operand(p, from, from->src[k]);
         }
         if (from->tensor >= 0) {
             node->params = p->graph->tensors[from->tensor].params;
@@ -360,12 +375,16 @@ static uint64_t emit_nodes(nano_planner *p) {
         if (from->op == NANO_OP_IMPORTANCE) {
             node->weight = p->graph->tensors[from->src[1]].name;
         }
-        scratch = nano_max_u64(scratch, nano_node_scratch(plan, node, nano_rows_limit(p, node->out.rows)));
+        if (!node->on_device) {
+            scratch = nano_max_u64(scratch, nano_node_scratch(plan, node, nano_rows_limit(p, node->out.rows)));
+        }
         if (from->stage != stage) {
             stage = from->stage;
             plan->stages[stage] = i;
         }
+        plan->n_host_stages = from->on_device ? plan->n_host_stages : stage + 1;
     }
+    plan->n_host_nodes = p->n_host_nodes;
     plan->n_nodes = p->n_nodes;
     plan->n_stages = p->n_stages;
     plan->stages[plan->n_stages] = plan->n_nodes;
@@ -416,7 +435,7 @@ static nano_status lay_out(nano_planner *p, uint64_t scratch) {
         add_part(&at, &l->slots, n_batch, sizeof(int32_t)) && add_part(&at, &l->n_past, n_slots, sizeof(int32_t)) &&
         add_part(&at, &l->advance, n_slots, sizeof(int32_t)) && add_part(&at, &l->tiles, n_batch, sizeof(nano_tile)) &&
         add_part(&at, &l->pool, 1, nano_pool_bytes(nano_limits_most_threads(limits))) &&
-        add_part(&at, &l->cache, 1, p->cache_bytes) && add_part(&at, &l->arena, 1, p->arena_bytes) &&
+        add_part(&at, &l->cache, 1, p->cache_bytes[0]) && add_part(&at, &l->arena, 1, p->arena_bytes[0]) &&
         add_part(&at, &l->outputs, (uint64_t)nano_rows_limit(p, output->rows), output->row_bytes) &&
         add_part(&at, &l->importance, 1, p->importance_bytes) &&
         add_part(&at, &l->importance_before, 1, p->importance_bytes) &&
@@ -435,7 +454,9 @@ static nano_status lay_out(nano_planner *p, uint64_t scratch) {
     m->optimizer = l->state_bytes;
     m->bookkeeping = m->allocated - m->cache - m->activations - m->outputs - m->scratch - m->parameters - m->gradients -
                      m->optimizer;
-    return nano_add_u64(m->weights, m->allocated, &m->total) ? NANO_OK : nano_plan_too_large(p->err);
+    const bool fits = nano_add_u64(m->weights, m->allocated, &m->total) &&
+                      nano_add_u64(m->total, plan->device_is_shared ? m->device : 0, &m->total);
+    return fits ? NANO_OK : nano_plan_too_large(p->err);
 }
 
 static nano_status run_planner(nano_planner *p, int32_t *work, nano_piece *pieces) {
@@ -446,6 +467,8 @@ static nano_status run_planner(nano_planner *p, int32_t *work, nano_piece *piece
     NANO_TRY(describe_params(p));
     lower(p);
     fuse(p, work);
+    NANO_TRY(nano_plan_devices(p));
+    NANO_TRY(place_caches(p));
     nano_plan_stages(p, work);
     NANO_TRY(nano_plan_places(p, work, pieces));
     /* +1: stages has an end mark. */
@@ -454,7 +477,9 @@ static nano_status run_planner(nano_planner *p, int32_t *work, nano_piece *piece
     if (p->plan->nodes == NULL || p->plan->stages == NULL) {
         return nano_fail(p->err, NANO_ERR_MEMORY, "plan: out of memory");
     }
-    return lay_out(p, emit_nodes(p));
+    const uint64_t scratch = emit_nodes(p);
+    NANO_TRY(nano_plan_device_layout(p));
+    return lay_out(p, scratch);
 }
 
 nano_limits nano_limits_default(void) {
@@ -523,8 +548,8 @@ nano_status nano_plan_create(const nano_model *model, const nano_limits *limits,
     nano_placement placement;
     NANO_TRY(resolve_limits(model, &resolved, err));
     NANO_TRY(resolve_threads(&resolved, &placement, err));
-    /* Every linear may add a quantised value, sums of importance, and a node for each. */
-    size_t n = (size_t)model->graph->n_tensors * 3 + 2;
+    /* Every linear may add a quantised value, sums of importance, and a node for each; each of them may have a twin. */
+    size_t n = (size_t)model->graph->n_tensors * 6 + 2;
     nano_plan *plan = calloc(1, sizeof *plan);
     nano_value *values = calloc(n, sizeof *values);
     nano_lowered *nodes = calloc(n, sizeof *nodes);

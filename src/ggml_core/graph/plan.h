@@ -48,11 +48,13 @@ typedef struct nano_operand {
     size_t row_bytes;    /* from one row to the next */
     uint64_t offset;     /* in its region; FILE: unused */
     bool transposed;     /* CACHE: see nano_cache_at */
+    bool on_device;      /* data is an address there */
     const uint8_t *data; /* FILE: the mapping; the others are set when a session is made */
 } nano_operand;
 
 typedef struct nano_node {
     nano_op op;
+    bool on_device;
     nano_op norm; /* QUANTIZE: what is done to each row before, NORM or RMS_NORM with its sources; else NONE */
     nano_operand out;
     uint8_t *out_data;              /* out.data, to write to */
@@ -84,6 +86,11 @@ typedef struct nano_layout {
     uint64_t scratch_stride;   /* a thread's working space */
 } nano_layout;
 
+/* The one allocation on a device: offsets, each part's up to the next one's. */
+typedef struct nano_device_layout {
+    uint64_t weights, cache, arena, outputs, inputs, part, total;
+} nano_device_layout;
+
 /* In steps of at least so many rows, and where the level has them, linears over quantised activations go through the
  * wide kernels. Shorter ones, drafts of a prompt lookup among them, add up in the order of decoding. */
 enum { NANO_WIDE_MIN = 32 };
@@ -109,6 +116,10 @@ struct nano_plan {
     int32_t n_nodes;
     int32_t *stages; /* first node of each stage, and n_nodes at the end */
     int32_t n_stages;
+    int32_t n_host_nodes; /* the others are a device's; they come last, their UPLOAD nodes first */
+    int32_t n_host_stages;
+    nano_device_layout device;
+    bool device_is_shared; /* its memory is the processor's */
     nano_placement placement;
     bool paced; /* how many threads decoding uses was left to the core */
 };

@@ -15,6 +15,8 @@ typedef struct nano_value {
     int32_t first; /* stages between which it lives */
     int32_t last;
     int32_t next_ending; /* list of values whose last stage is the same */
+    bool on_device;      /* which memory it is in; of a twin: the device's */
+    int32_t twin;        /* the value that stands for this one in the device's memory; -1: none */
     bool is_taken;       /* its place goes on to an output that is made in place */
     uint64_t offset;
 } nano_value;
@@ -26,6 +28,7 @@ typedef struct nano_lowered {
     int32_t out;    /* values */
     int32_t src[NANO_MAX_SRC];
     int32_t stage;
+    bool on_device;
 } nano_lowered;
 
 typedef struct nano_planner {
@@ -38,8 +41,10 @@ typedef struct nano_planner {
     nano_lowered *nodes;
     int32_t n_nodes;
     int32_t n_stages;
-    uint64_t arena_bytes;
-    uint64_t cache_bytes;
+    int32_t n_host_nodes;    /* the others are a device's */
+    int32_t n_uploads;       /* these come first among them */
+    uint64_t arena_bytes[2]; /* the processor's, a device's */
+    uint64_t cache_bytes[2];
     uint64_t importance_bytes;
 } nano_planner;
 
@@ -48,11 +53,25 @@ static inline int32_t nano_value_root(const nano_planner *p, int32_t v) {
     return v >= 0 && v < p->graph->n_tensors ? p->graph->tensors[v].root : v;
 }
 
+/* The value whose memory a node touches where it names `v`: on a device, of what crosses, the twin. */
+static inline int32_t nano_node_value(const nano_planner *p, const nano_lowered *node, int32_t v) {
+    const int32_t root = nano_value_root(p, v);
+    return root >= 0 && node->on_device && node->op != NANO_OP_UPLOAD && p->values[root].twin >= 0
+               ? p->values[root].twin
+               : root;
+}
+
 static inline int64_t nano_rows_limit(const nano_planner *p, int64_t rows) {
     return rows == NANO_DIM_T ? p->plan->limits.n_batch : rows == NANO_DIM_W ? p->plan->limits.n_outputs : rows;
 }
 
 nano_status nano_plan_too_large(nano_error *err);
+
+/* Divides the nodes between the processor and a device. After fusing. */
+nano_status nano_plan_devices(nano_planner *p);
+
+/* Lays out what the device holds, from the finished nodes; refuses nodes that it cannot run. */
+nano_status nano_plan_device_layout(nano_planner *p);
 
 /* Gives each node its stage and each value the stages between which it lives. work: room for two numbers a value. */
 void nano_plan_stages(nano_planner *p, int32_t *work);

@@ -385,9 +385,26 @@ typedef struct nano_limits {
     bool importance;    /* keep the sums that nano_session_importance hands out */
     nano_optimizer optimizer;
     int32_t history; /* of LBFGS: pairs of steps and gradients kept */
+    int32_t n_gpu_layers; /* the last so many layers, and the output, on a device; more than there are: all. 0: none */
+    int32_t device;       /* which: nano_device_at */
 } nano_limits;
 
 NANO_API nano_limits nano_limits_default(void); /* 2048, 512, 1, 1, 0, 0, no mask, 50, F16, F16, the rest 0 */
+
+/* A device that can run layers. */
+typedef struct nano_device {
+    char name[96];
+    char image[32];            /* the device code that it will run: "sm_53"; "" when there is none for it */
+    int32_t compute_capability; /* 53 is 5.3 */
+    bool shares_memory;        /* with the processor: nothing is copied, everything is counted once */
+    uint64_t memory_available;
+    uint64_t memory_total;
+} nano_device;
+
+/* Devices of this machine; 0 where there is no driver, or this library is built without (NANOLLM_CUDA). */
+NANO_API int32_t nano_device_count(void);
+/* NANO_ERR_NOT_FOUND says why there is none. */
+NANO_API nano_status nano_device_at(int32_t i, nano_device *out, nano_error *err);
 
 /* Exact bytes. `weights` is mapped from the file (shared, reclaimable); the rest is one allocation. */
 typedef struct nano_memory {
@@ -401,7 +418,10 @@ typedef struct nano_memory {
     uint64_t optimizer;   /* its state */
     uint64_t bookkeeping; /* nodes, inputs, positions, the session itself */
     uint64_t allocated;   /* all but the weights: what create allocates */
-    uint64_t total;       /* weights + allocated */
+    uint64_t total;       /* weights + allocated, and what a device holds that has no memory of its own */
+    uint64_t device;      /* what a device holds: */
+    uint64_t device_weights;
+    uint64_t device_cache; /* the rest are activations and outputs */
 } nano_memory;
 
 typedef struct nano_plan nano_plan;
