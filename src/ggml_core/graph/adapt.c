@@ -70,16 +70,27 @@ static bool use(copier *c, int32_t w) {
     return c->pairs[w].is_used && c->scale != 0.0;
 }
 
-/* scale * first (x, A), times B^T: what is to be added. `first` is "linear" or "rows". */
-static nano_status add_low_rank(copier *c, const char *first, bool is_rows, int32_t x, int32_t weight, int32_t *out) {
+/* A leaf may be asked for before its turn. */
+static nano_status take_leaf(copier *c, int32_t i) {
+    return i < 0 || c->map[i] >= 0 ? NANO_OK : copy_leaf(c, &c->from->tensors[i], &c->map[i]);
+}
+
+/* scale * (x A^T), or the same of rows of A. */
+static nano_status add_narrow(copier *c, bool is_rows, int32_t x, int32_t weight, int32_t *out) {
     const pair *p = &c->pairs[weight];
     const double factor = c->alpha == 0.0 ? c->scale : c->scale * c->alpha / (double)p->b->ne[0];
-    int32_t a = -1, b = -1, h = -1;
+    int32_t a = -1;
     NANO_TRY(nano_graph_weight_of(c->to, c->file, p->a->name, 2, p->a->ne, &a, c->err));
+    NANO_TRY(is_rows ? op(c, "rows", a, x, out) : op(c, "linear", x, a, out));
+    return nano_graph_op(c->to, "scale", 1, out, 0, NULL, 1, &factor, out, c->err);
+}
+
+/* That times B^T: what is to be added. */
+static nano_status add_wide(copier *c, int32_t narrow, int32_t weight, int32_t *out) {
+    const pair *p = &c->pairs[weight];
+    int32_t b = -1;
     NANO_TRY(nano_graph_weight_of(c->to, c->file, p->b->name, 2, p->b->ne, &b, c->err));
-    NANO_TRY(op(c, first, is_rows ? a : x, is_rows ? x : a, &h));
-    NANO_TRY(nano_graph_op(c->to, "scale", 1, &h, 0, NULL, 1, &factor, &h, c->err));
-    return op(c, "linear", h, b, out);
+    return op(c, "linear", narrow, b, out);
 }
 
 /* A sum that only another sum reads can wait for that one: each of its linears then adds what there is to its result, in
@@ -89,28 +100,59 @@ static bool can_wait(const copier *c, int32_t i) {
     return c->n_readers[i] == 1 && c->from->tensors[c->reader[i]].op == NANO_OP_ADD;
 }
 
-static nano_status copy_linear(copier *c, int32_t i) {
+static bool is_adapted(copier *c, const nano_tensor *linear) {
+    return !c->pairs[linear->src[1]].is_table && use(c, linear->src[1]);
+}
+
+/* A linear without what is to be added, and without its activation where that comes after. */
+static nano_status copy_product(copier *c, int32_t i) {
     const nano_tensor *t = &c->from->tensors[i];
-    const bool is_adapted = !c->pairs[t->src[1]].is_table && use(c, t->src[1]);
-    const int64_t activation = t->params.ints[0];
     nano_params params = t->params;
-    if (!is_adapted && c->adapter != NULL) {
-        return copy_op(c, t, &params, &c->map[i]);
-    }
-    params.ints[0] = NANO_ACT_NONE;
-    NANO_TRY(copy_op(c, t, &params, &c->map[i]));
-    if (is_adapted) {
-        NANO_TRY(add_low_rank(c, "linear", false, c->map[t->src[0]], t->src[1], &c->low_rank[i]));
+    NANO_TRY(take_leaf(c, t->src[1]));
+    NANO_TRY(take_leaf(c, t->src[2]));
+    params.ints[0] = c->adapter == NULL || is_adapted(c, t) ? NANO_ACT_NONE : params.ints[0];
+    return copy_op(c, t, &params, &c->map[i]);
+}
+
+static nano_status finish_linear(copier *c, int32_t i) {
+    const nano_tensor *t = &c->from->tensors[i];
+    const int64_t activation = t->params.ints[0];
+    if (c->low_rank[i] >= 0) {
+        NANO_TRY(add_wide(c, c->low_rank[i], t->src[1], &c->low_rank[i]));
         if (activation == NANO_ACT_NONE && can_wait(c, i)) {
             return NANO_OK;
         }
         NANO_TRY(op(c, "add", c->low_rank[i], c->map[i], &c->map[i]));
         c->low_rank[i] = -1;
+    } else if (c->adapter != NULL) {
+        return NANO_OK;
     }
     if (activation == NANO_ACT_NONE) {
         return NANO_OK;
     }
     return op(c, activation == NANO_ACT_GELU ? "gelu" : "silu", c->map[i], -1, &c->map[i]);
+}
+
+/* Linear i and, where it has an adapter, all others that read the same: product by product, so that the planner finds
+ * what does not depend on each other side by side. */
+static nano_status copy_linears(copier *c, int32_t i) {
+    const nano_tensor *tensors = c->from->tensors;
+    const int32_t x = tensors[i].src[0], last = is_adapted(c, &tensors[i]) ? c->from->n_tensors - 1 : i;
+    for (int32_t pass = 0; pass < 3; pass++) {
+        for (int32_t j = i; j <= last; j++) {
+            if (tensors[j].op != NANO_OP_LINEAR || tensors[j].src[0] != x) {
+                continue;
+            }
+            if (pass == 0) {
+                NANO_TRY(copy_product(c, j));
+            } else if (pass == 2) {
+                NANO_TRY(finish_linear(c, j));
+            } else if (is_adapted(c, &tensors[j])) {
+                NANO_TRY(add_narrow(c, false, c->map[x], tensors[j].src[1], &c->low_rank[j]));
+            }
+        }
+    }
+    return NANO_OK;
 }
 
 static nano_status copy_rows(copier *c, int32_t i) {
@@ -120,16 +162,16 @@ static nano_status copy_rows(copier *c, int32_t i) {
     if (!use(c, t->src[0])) {
         return NANO_OK;
     }
-    NANO_TRY(add_low_rank(c, "rows", true, c->map[t->src[1]], t->src[0], &low_rank));
+    NANO_TRY(add_narrow(c, true, c->map[t->src[1]], t->src[0], &low_rank));
+    NANO_TRY(add_wide(c, low_rank, t->src[0], &low_rank));
     return op(c, "add", low_rank, c->map[i], &c->map[i]);
 }
 
 static nano_status copy_tensor(copier *c, int32_t i) {
     const nano_tensor *t = &c->from->tensors[i];
-    c->low_rank[i] = -1;
     switch (t->op) {
-        case NANO_OP_NONE: return copy_leaf(c, t, &c->map[i]);
-        case NANO_OP_LINEAR: return copy_linear(c, i);
+        case NANO_OP_NONE: return take_leaf(c, i);
+        case NANO_OP_LINEAR: return c->map[i] >= 0 ? NANO_OK : copy_linears(c, i);
         case NANO_OP_ROWS: return copy_rows(c, i);
         case NANO_OP_ADD:
             NANO_TRY(copy_op(c, t, &t->params, &c->map[i]));
@@ -270,6 +312,9 @@ static nano_status copy(copier *c, float scale) {
         NANO_TRY(read_adapter(c, scale));
     }
     count_readers(c);
+    for (int32_t i = 0; i < c->from->n_tensors; i++) {
+        c->map[i] = c->low_rank[i] = -1;
+    }
     for (int32_t i = 0; i < c->from->n_tensors; i++) {
         NANO_TRY(copy_tensor(c, i));
     }
