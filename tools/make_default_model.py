@@ -31,6 +31,8 @@ class Recipe:
     description: str
     n_stories: int
     """To learn from, each once."""
+    plot: str | None
+    """The only one, or None for all."""
     n_vocab: int
     shape: dict[str, Any]
     """Matrix rows are multiples of 32 long, as block quantisation wants it."""
@@ -45,6 +47,7 @@ DEFAULT = Recipe(
     description="A small Llama that writes little stories and knows nothing else. Trained from scratch by nanollm "
     "train on stories that tools/stories.py made.",
     n_stories=56_000,
+    plot=None,
     n_vocab=2048,
     shape={"arch": "llama", "n-layer": 5, "n-embd": 128, "n-head": 8, "n-head-kv": 4, "n-ff": 384, "model-ctx": 512},
     steps={"ctx-size": 384, "batch-size": 8, "rate": 3e-3, "warmup": 200, "floor": 0.02, "beta2": 0.98},
@@ -55,9 +58,10 @@ GPT2 = Recipe(
     name="nanollm stories, GPT-2",
     description="A tiny GPT-2 for tests. Trained from scratch by nanollm train on stories that tools/stories.py made.",
     n_stories=10_000,
+    plot="things",
     n_vocab=512,
-    shape={"arch": "gpt2", "n-layer": 2, "n-embd": 64, "n-head": 4, "n-ff": 256, "model-ctx": 384},
-    steps={"ctx-size": 384, "batch-size": 8, "rate": 5e-3, "warmup": 100, "floor": 0.02, "beta2": 0.98},
+    shape={"arch": "gpt2", "n-layer": 2, "n-embd": 64, "n-head": 4, "n-ff": 256, "model-ctx": 320},
+    steps={"ctx-size": 320, "batch-size": 8, "rate": 4e-3, "warmup": 100, "floor": 0.02, "beta2": 0.98},
     outtype="q5_1",
 )
 
@@ -74,9 +78,10 @@ def make(recipe: Recipe, folder: Path, seed: int, threads: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     corpus, held_out, tokenizer = folder / "stories.txt", folder / "held-out.txt", folder / "tokenizer.json"
     trained, checkpoint, done = folder / "trained.gguf", folder / "trained.checkpoint", folder / recipe.target.name
+    plot = ["--plot", recipe.plot] if recipe.plot else []
     for path, count, of in ((corpus, recipe.n_stories, seed), (held_out, 100, seed + 1_000_000)):
         if not path.exists():
-            call(TOOLS / "stories.py", "--count", count, "--seed", of, "-o", path)
+            call(TOOLS / "stories.py", "--count", count, "--seed", of, "-o", path, *plot)
     if not tokenizer.exists():
         call("-P", "-m", "nanollm", "train-tokenizer", corpus, "-o", tokenizer, "--vocab-size", recipe.n_vocab)
     train = ["-P", "-m", "nanollm", "train", trained]

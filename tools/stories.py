@@ -99,7 +99,7 @@ def _finished(text: str) -> str:
 
 
 def _name(rng: random.Random, pronoun: str, kind: str) -> str:
-    if rng.random() < 0.06:
+    if rng.random() < 0.08:
         ends = rng.choice(words.NAME_ENDS[pronoun])
         return rng.choice(words.NAME_BEGINNINGS) + rng.choice(words.NAME_MIDDLES) + ends
     if kind in ("boy", "girl"):

@@ -10,23 +10,18 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
+# Few enough that each is met often: a model this small learns to keep names apart before it learns to keep one.
 GIRLS = _words(
     "Mia Anna Lucy Rosa Ella Nora Lily Emma Zoe Clara Ruby Ivy Maya Tess Jane Hana Lena Kate Nina Sara Amy Bella Dora "
-    "Olive Pia Greta Alma Wilma Daisy Molly Lotte Freya Ada Ines Tilda Sofia Alice Mary Sue Grace Lina Marta Eva Paula "
-    "Helen Vera Nelly Fanny Ida Carla Laila Amara Yuki Mei Priya Leila Noor Salma Esther Hazel June Rita Stella Flora "
-    "Linda Jana Kira Mona Polly Penny Edith Julia Karin Luisa"
+    "Olive Pia Greta Alma Daisy Molly Freya Ada Alice Mary Grace Noor Yuki"
 )
 BOYS = _words(
     "Tom Ben Max Sam Leo Jack Finn Noah Oscar Hugo Tim Ali Paul Nick Emil Otto Dan Luke Jim Theo Bruno Carl Peter Adam "
-    "Felix Hans Ravi Milo Rob Walter Anton Simon David Jonas Erik Lars Henry George Arthur Fred Bill Joe Mark Alex Kai "
-    "Omar Hassan Kenji Diego Pablo Marco Luca Nico Ivan Boris Oleg Samir Tariq Kofi Jamal Pete Harry Charlie Edgar "
-    "Martin Victor Julian Moritz Rudi Sven Toby Will Gus Fritz"
+    "Felix Hans Ravi Milo Rob Anton Simon David Omar Kenji Luca Fritz"
 )
 ANIMAL_NAMES = _words(
     "Pip Dot Bobo Fluff Nibbles Coco Biscuit Pepper Momo Button Tiny Patch Rusty Snowy Berry Honey Poppy Sunny Toffee "
-    "Mossy Waffle Bean Cloudy Ziggy Plum Bubbles Cookie Ginger Pumpkin Acorn Bramble Clover Dusty Fuzzy Hoppy Jingle "
-    "Koko Lulu Muffin Noodle Oaky Pebble Quill Ricky Scout Tango Twig Velvet Whisker Zippy Bingo Dumpling Fern Maple "
-    "Peanut Puddle Rosie Socks Spot Thistle"
+    "Mossy Waffle Bean Ziggy Plum Ginger Clover Noodle Pebble Socks Tango"
 )
 # Names that nobody has, so that a name is something to remember and not something to know.
 NAME_BEGINNINGS = _words(
