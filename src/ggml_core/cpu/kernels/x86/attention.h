@@ -37,9 +37,17 @@ void V_LEVEL(nano_rope_halves)(const float *x, const float *table, float *y, int
 }
 
 float V_LEVEL(nano_max)(const float *x, int64_t n) {
+    enum { CHAINS = 4 }; /* so that long rows, of logits, do not wait for one */
     const vf none = v_set(-INFINITY);
-    vf largest = none;
-    for (int64_t i = 0; i < n; i += V_LANES) {
+    vf chains[CHAINS] = {none, none, none, none};
+    int64_t i = 0;
+    for (; n - i >= CHAINS * V_LANES; i += CHAINS * V_LANES) {
+        for (int k = 0; k < CHAINS; k++) {
+            chains[k] = v_max(v_f32(x + i + k * V_LANES), chains[k]);
+        }
+    }
+    vf largest = v_max(v_max(chains[0], chains[1]), v_max(chains[2], chains[3]));
+    for (; i < n; i += V_LANES) {
         const vf x_i = v_get(x + i, n - i);
         largest = v_max(n - i < V_LANES ? v_first(x_i, (int)(n - i), none) : x_i, largest);
     }
