@@ -7,6 +7,8 @@
 /* A block's packed rows and its part of c stay in the second-level cache, the columns of a tile in the first. STRIP is
  * whole blocks of every type. A unit is a few panels of rows of a strip; neighbouring units are worked on together. */
 enum { TERMS = 192, STRIP = 256, UNIT_ROWS = 4 * NANO_PANEL_ROWS, BLOCK_ROWS = 8 * UNIT_ROWS };
+/* Where columns must be turned into f32 first, that is done for more rows at once. */
+enum { LONG_BLOCK_ROWS = 4 * BLOCK_ROWS };
 
 static int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
@@ -17,7 +19,8 @@ bool nano_product_next(const nano_product *p, int64_t *first, int64_t last, nano
         return false;
     }
     const int64_t per_strip = pieces(p->n_rows, UNIT_ROWS), strip = *first / per_strip, unit = *first % per_strip;
-    const int64_t n_units = nano_min_i64(nano_min_i64(last - *first, per_strip - unit), BLOCK_ROWS / UNIT_ROWS);
+    const int64_t most = (p->b.type == NANO_TYPE_F32 ? BLOCK_ROWS : LONG_BLOCK_ROWS) / UNIT_ROWS;
+    const int64_t n_units = nano_min_i64(nano_min_i64(last - *first, per_strip - unit), most);
     out->row = unit * UNIT_ROWS;
     out->n_rows = nano_min_i64(n_units * UNIT_ROWS, p->n_rows - out->row);
     out->col = strip * STRIP;
@@ -58,7 +61,11 @@ static const float *row_part(const packing *p, int64_t row, int64_t i, int64_t n
     if (f->type == NANO_TYPE_F32) {
         return (const float *)(const void *)at;
     }
-    nano_type_find(f->type)->to_float(at, unpacked, n);
+    if (f->type == NANO_TYPE_F16) {
+        p->kernels->f16_to_f32(at, unpacked, n);
+    } else {
+        nano_type_find(f->type)->to_float(at, unpacked, n);
+    }
     return unpacked;
 }
 
@@ -127,14 +134,17 @@ void nano_product_block(const nano_kernels *k, const nano_product *p, const nano
     float *a = scratch;
     float *b = a + packed_floats(block->n_rows, BLOCK_ROWS, NANO_PANEL_ROWS, p->n_terms);
     float *unpacked = b + packed_floats(block->n_cols, STRIP, NANO_PANEL_COLUMNS, p->n_terms);
-    float *c = p->c + block->row * p->c_stride + block->col;
     for (int64_t k0 = 0; k0 < p->n_terms; k0 += TERMS) {
         const int64_t n_k = nano_min_i64(TERMS, p->n_terms - k0);
-        const packing rows = {k, &p->a, block->row, block->n_rows, k0, n_k, a, unpacked};
         const packing cols = {k, &p->b, block->col, block->n_cols, k0, n_k, b, unpacked};
-        pack(&rows, NANO_PANEL_ROWS);
         pack(&cols, NANO_PANEL_COLUMNS);
-        const nano_multiply_args args = {n_k, a, block->n_rows, b, block->n_cols, c, p->c_stride, p->add || k0 > 0};
-        k->multiply_f32(&args);
+        for (int64_t i = block->row; i < block->row + block->n_rows; i += BLOCK_ROWS) {
+            const int64_t n_rows = nano_min_i64(BLOCK_ROWS, block->row + block->n_rows - i);
+            const packing rows = {k, &p->a, i, n_rows, k0, n_k, a, unpacked};
+            pack(&rows, NANO_PANEL_ROWS);
+            float *c = p->c + i * p->c_stride + block->col;
+            const nano_multiply_args args = {n_k, a, n_rows, b, block->n_cols, c, p->c_stride, p->add || k0 > 0};
+            k->multiply_f32(&args);
+        }
     }
 }
