@@ -573,6 +573,85 @@ static void test_case(int i, bool seen[]) {
     nano_graph_free(again.g);
 }
 
+/* The weights that the loss depends on. */
+static int32_t reached_params(const nano_graph *g, int32_t loss, int32_t *params) {
+    bool *reached = calloc((size_t)g->n_tensors, sizeof *reached);
+    int32_t n = 0;
+    reached[loss] = true;
+    for (int32_t i = loss; i >= 0; i--) {
+        for (int k = 0; k < NANO_MAX_SRC && reached[i] && g->tensors[i].src[k] >= 0; k++) {
+            reached[g->tensors[i].src[k]] = true;
+        }
+        if (reached[i] && g->tensors[i].storage == NANO_STORE_WEIGHT && n < MAX_PARAMS) {
+            params[n++] = i;
+        }
+    }
+    free(reached);
+    return n;
+}
+
+/* An op over x (T, EMBD), or over it and any earlier value, of the same shape. */
+static int32_t random_op(builder *b, uint64_t *state, int layer, int32_t at, int32_t x, int32_t other) {
+    const heads h = {2, 1 + at % 2, 4, 4, at % 5, 0.0, 0.0};
+    char name[64], second[64];
+    snprintf(name, sizeof name, "blk.%d.w%d", layer, (int)at);
+    snprintf(second, sizeof second, "blk.%d.norm%d", layer, (int)at);
+    switch ((int)((draw(state) + 1.0) * 4.0)) {
+        case 0: return op_int(b, "linear", x, weight(b, name, EMBD, EMBD), -1, at % 3);
+        case 1: return norm_of(b, "norm", x, second, NULL, EMBD);
+        case 2: return view(b, norm_of(b, "rms_norm", view(b, x, 0, 4, 2), second, NULL, 4), 0, EMBD, 0);
+        case 3: return op(b, "swiglu", op(b, "linear", x, weight(b, name, EMBD, EMBD), -1), other, -1);
+        case 4: return op(b, "mul", x, op(b, "gelu", other, -1, -1), -1);
+        case 5: return op(b, "add", op_float(b, "scale", x, -1, -1, 0.5), op(b, "silu", other, -1, -1), -1);
+        case 6: return fused_attention(b, x, name, at, &h);
+        default: return op(b, "add", x, other, -1);
+    }
+}
+
+/* Layers of anything, which read each other's values as they like. */
+static int32_t build_random(builder *b, uint64_t seed) {
+    int32_t made[64] = {embed(b, "tokens")}, n = 1;
+    uint64_t state = 88172645463325252ULL + seed * 1000003ULL;
+    for (int layer = 0; layer < 4; layer++) {
+        for (int i = 0; i < 6; i++, n++) {
+            const int back = (int)((draw(&state) + 1.0) * 0.5 * (n < 8 ? n : 8));
+            made[n] = random_op(b, &state, layer, n, made[n - 1], made[n - 1 - back % n]);
+        }
+    }
+    return loss_of(b, norm_of(b, "norm", made[n - 1], "norm", NULL, EMBD), EMBD);
+}
+
+/* Whatever the graph: kept or computed again, on one thread or three, the same bits. */
+static void test_random_layers(void) {
+    int n_shorter = 0;
+    const batch s = make_batch(7, 4);
+    for (uint64_t seed = 0; seed < 40; seed++) {
+        builder b = make_builder(), again = make_builder();
+        const int32_t loss = build_random(&b, seed);
+        int32_t params[MAX_PARAMS];
+        char path[] = "/tmp/nano_grad_XXXXXX";
+        nano_gguf *gguf = NULL;
+        gradients kept = {0}, recomputed = {0};
+        CHECK(build_random(&again, seed) == loss);
+        write_file(b.g, path);
+        CHECK_OK(nano_gguf_open(path, &gguf, &check_error));
+        const int32_t n_params = reached_params(b.g, loss, params);
+        CHECK_OK(nano_graph_backward(b.g, loss, n_params, params, false, &check_error));
+        CHECK_OK(nano_graph_backward(again.g, loss, n_params, params, true, &check_error));
+        run_session(b.g, gguf, &s, 1, &kept);
+        run_session(again.g, gguf, &s, 3, &recomputed);
+        CHECK(same_bits(&kept, &recomputed));
+        n_shorter += recomputed.activations < kept.activations ? 1 : 0;
+        free_gradients(&kept);
+        free_gradients(&recomputed);
+        nano_gguf_free(gguf);
+        (void)remove(path);
+        nano_graph_free(b.g);
+        nano_graph_free(again.g);
+    }
+    CHECK(n_shorter > 20);
+}
+
 /* ------------------------------------------------------------- the graph */
 
 static int count_ops(const nano_graph *g, const char *name) {
@@ -735,6 +814,7 @@ int main(void) {
         CHECK(seen[op_number]); /* all that models are made of */
     }
     CHECK(seen[NANO_OP_SUM]);
+    test_random_layers();
     test_frozen();
     test_joins();
     test_recomputed();

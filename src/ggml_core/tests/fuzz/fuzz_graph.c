@@ -5,7 +5,7 @@
  *   as planned, with some threads;
  *   on one thread, every buffer moved to a place of its own with (under AddressSanitizer) forbidden bytes around it;
  *   where the graph has no loss and treats its caches as a model does, token by token in a session that has been used
- *   before.
+ *   before; where it has gradients, with activations computed again instead of kept.
  *
  * Each must give the same bits. Nothing may be read or written outside its buffer.
  */
@@ -57,7 +57,12 @@ static void put_u64(size_t *at, uint64_t v) { put(at, &v, sizeof v); }
 static void declare(int32_t n_dims, int64_t n_in, int64_t n_out, nano_type type) {
     weight *w = &weights[n_weights];
     *w = (weight){.n_dims = n_dims, .ne = {n_in, n_out}, .type = type};
-    snprintf(w->name, sizeof w->name, "w%d", n_weights++);
+    const int layer = (int)(n_in % 3); /* 0: of none. Ops in a row are often as wide */
+    if (layer == 0) {
+        snprintf(w->name, sizeof w->name, "w%d", n_weights++);
+    } else {
+        snprintf(w->name, sizeof w->name, "blk.%d.w%d", layer, n_weights++);
+    }
     w->n_bytes = nano_type_row_bytes(type, n_in) * (size_t)n_out;
 }
 
@@ -376,7 +381,7 @@ static int32_t draw_params(input *in, const nano_graph *g, int32_t *params) {
     for (int32_t i = 0; i < g->n_tensors && n < MAX_PARAMS; i++) {
         const nano_tensor *t = &g->tensors[i];
         if (t->storage == NANO_STORE_WEIGHT) {
-            const nano_type type = weights[atoi(t->name + 1)].type;
+            const nano_type type = weights[atoi(strrchr(t->name, 'w') + 1)].type;
             const bool can = type == NANO_TYPE_F32 || type == NANO_TYPE_F16 || type == NANO_TYPE_BF16;
             params[n] = i;
             n += (can || draw(in) % 32 == 0) && draw(in) % 4 != 0 ? 1 : 0;
@@ -385,8 +390,21 @@ static int32_t draw_params(input *in, const nano_graph *g, int32_t *params) {
     return n;
 }
 
-/* A loss, in place of the output, and gradients for some weights, unless it does not depend on one. */
-static void train(input *in, nano_graph *g) {
+static nano_graph *copy_of(const nano_graph *g) {
+    nano_error err = {NANO_OK, ""};
+    nano_graph *copy = NULL;
+    size_t size = 0;
+    require(nano_graph_save(g, NULL, 0, &size, &err) == NANO_OK, "save", &err);
+    uint8_t *program = malloc(size);
+    require(program != NULL && nano_graph_save(g, program, size, &size, &err) == NANO_OK, "save", &err);
+    require(nano_graph_load(program, size, &copy, &err) == NANO_OK, "load", &err);
+    free(program);
+    return copy;
+}
+
+/* A loss, in place of the output, and gradients for some weights, unless it does not depend on one. twin: the same, if
+ * there are gradients, with activations kept where g has them computed again, and the other way round. */
+static void train(input *in, nano_graph *g, nano_graph **twin) {
     int32_t loss = -1, params[MAX_PARAMS];
     nano_error err = {NANO_OK, ""};
     if (draw(in) % 8 == 0) {
@@ -395,14 +413,20 @@ static void train(input *in, nano_graph *g) {
     } else {
         require(nano_graph_loss(g, &loss, &err) == NANO_OK, "loss", &err);
     }
+    require(nano_graph_set_output(g, loss, &err) == NANO_OK, "output", &err);
     const int32_t n = draw_params(in, g, params);
-    if (n == 0 || nano_graph_backward(g, loss, n, params, draw(in) % 2 == 0, &err) != NANO_OK) {
-        require(nano_graph_set_output(g, loss, &err) == NANO_OK, "output", &err);
+    const bool recompute = n > 0 && draw(in) % 2 == 0;
+    nano_graph *other = copy_of(g);
+    if (n > 0 && nano_graph_backward(g, loss, n, params, recompute, NULL) == NANO_OK) {
+        require(nano_graph_backward(other, loss, n, params, !recompute, &err) == NANO_OK, "backward", &err);
+        *twin = other;
+    } else {
+        nano_graph_free(other);
     }
 }
 
 /* Ops of models alone, or, to be trained, of gradients, too. */
-static nano_graph *make_graph(input *in, bool is_training) {
+static nano_graph *make_graph(input *in, bool is_training, nano_graph **twin) {
     nano_graph *g = NULL;
     int32_t at = -1;
     const int last = is_training ? NANO_INPUT_WEIGHTS : NANO_INPUT_WANTED;
@@ -425,7 +449,7 @@ static nano_graph *make_graph(input *in, bool is_training) {
         return NULL;
     }
     if (is_training) {
-        train(in, g);
+        train(in, g, twin);
     }
     return g;
 }
@@ -613,7 +637,21 @@ static nano_limits draw_limits(input *in, const nano_model *model) {
     return l;
 }
 
-static void run_model(input *in, const nano_model *model) {
+/* On one thread. */
+static result run_twin(const nano_model *twin, const nano_limits *limits, const step *steps, int n_steps) {
+    nano_error err = {NANO_OK, ""};
+    nano_plan *plan = NULL;
+    nano_session *session = NULL;
+    require(nano_plan_create(twin, limits, &plan, &err) == NANO_OK, "plan of the twin", &err);
+    require(nano_session_create(plan, &session, &err) == NANO_OK, "session of the twin", &err);
+    result r = run_steps(session, steps, n_steps, twin);
+    nano_session_free(session);
+    nano_plan_free(plan);
+    return r;
+}
+
+/* twin: NULL where there is none. */
+static void run_model(input *in, const nano_model *model, const nano_model *twin) {
     step steps[MAX_STEPS];
     nano_error err = {NANO_OK, ""};
     nano_plan *plan = NULL, *apart = NULL;
@@ -646,6 +684,11 @@ static void run_model(input *in, const nano_model *model) {
         compare(&first, &third, n_vocab, "the step's split or what ran before changes the result");
         free(third.rows);
     }
+    if (twin != NULL) {
+        result other = run_twin(twin, &limits, steps, n_steps);
+        compare(&first, &other, n_vocab, "computing activations again changes the result");
+        free(other.rows);
+    }
     free(first.rows);
     free(second.rows);
     nano_session_free(session);
@@ -658,12 +701,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (gguf == NULL) {
         make_file();
     }
-    nano_graph *g = make_graph(&in, size > 0 && data[size - 1] % 2 == 1);
+    nano_graph *twin_graph = NULL, *g = make_graph(&in, size > 0 && data[size - 1] % 2 == 1, &twin_graph);
     if (g != NULL) {
-        nano_model *model = make_model(g);
-        run_model(&in, model);
+        nano_model *model = make_model(g), *twin = twin_graph == NULL ? NULL : make_model(twin_graph);
+        run_model(&in, model, twin);
         nano_model_free(model);
+        nano_model_free(twin);
         nano_graph_free(g);
+        nano_graph_free(twin_graph);
     }
     return 0;
 }
