@@ -68,6 +68,8 @@ def _strings(value: Any) -> Iterator[str]:
 @cache
 def lexicon() -> Lexicon:
     tables = [words.OPENINGS, words.HABITS, words.PLACES, words.HOBBIES, words.TIMES, words.SHARED, PLOTS]
+    tables += [words.TRAITS, words.COLORS, words.ANIMALS, words.FAMILY, [helper.name for helper in words.HELPERS]]
+    tables += ["boy girl", *_GENDER]
     plain = {word for text in _strings(tables) for word in re.findall(r"\b[a-z]+", re.sub(r"\{\w+\}", " ", text))}
     things: set[str] = set()
 
@@ -88,7 +90,7 @@ def lexicon() -> Lexicon:
     others = "boy girl man woman king teacher mayor baker farmer miller gardener fisherman cousin friend neighbour"
     people = [*family, *helpers, *others.split(), *words.ANIMALS, "godmother", "godfather", "mother", "father"]
     return Lexicon(
-        frozenset(plain | _GENDER.keys()),
+        frozenset(plain),
         tuple(sorted(things, key=len, reverse=True)),
         tuple(helpers),
         re.compile(rf"\b(?:{'|'.join(map(re.escape, people))})\b"),
