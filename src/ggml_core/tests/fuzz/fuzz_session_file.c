@@ -40,22 +40,21 @@ static void prepare(void) {
 /* The hash of the file, in the pieces of a file of n tokens. */
 static void put_hash(size_t size) {
     uint32_t n = 0;
-    int32_t node = 0;
-    int64_t head = 0;
-    uint8_t *run = NULL;
+    nano_run run = NANO_FIRST_RUN;
     memcpy(&n, file + 12, sizeof n);
     if (n > N_CTX) {
         return;
     }
-    size_t at = HEADER, piece = n * sizeof(int32_t);
+    size_t at = HEADER;
     uint64_t hash = nano_hash(NANO_HASH_START, file, HEADER);
+    run.size = n * sizeof(int32_t); /* the tokens come first */
     do {
-        if (piece > size - at) {
+        if (run.size > size - at) {
             return;
         }
-        hash = nano_hash(hash, file + at, piece);
-        at += piece;
-    } while (nano_session_next_run(session, 0, (int32_t)n, &node, &head, &run, &piece));
+        hash = nano_hash(hash, file + at, run.size);
+        at += run.size;
+    } while (nano_session_next_run(session, 0, (int32_t)n, &run));
     if (size - at >= sizeof hash) {
         memcpy(file + at, &hash, sizeof hash);
     }
