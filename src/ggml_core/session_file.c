@@ -12,7 +12,7 @@
  *     52  4  nodes that a device ran, 0: none
  *     56     n token ids, 4 bytes each
  *            the cache's rows of n positions, run by run as nano_session_next_run gives them
- *   last  8  hash of all bytes before
+ *   last  8  hash of all bytes before, of the rows by pieces of 16 KiB of a run
  *
  * Every size follows from the plan and n, so a file has exactly one valid length. Rows are numbers and nothing else:
  * whatever they hold, no address or size comes from them.
@@ -24,7 +24,14 @@
 
 #include <string.h>
 
-enum { FILE_VERSION = 1, HEADER_BYTES = 56, LEVEL_BYTES = 16, HASH_BYTES = 8, BUFFER_BYTES = 4096 };
+enum {
+    FILE_VERSION = 2,
+    HEADER_BYTES = 56,
+    LEVEL_BYTES = 16,
+    HASH_BYTES = 8,
+    BUFFER_BYTES = 4096,
+    PIECE_BYTES = 16384
+};
 
 static const char magic[8] = {'N', 'A', 'N', 'O', 'K', 'V', '\r', '\n'};
 
@@ -96,14 +103,15 @@ static void put(sink *s, const void *data, size_t size) {
     }
 }
 
+/* A run's bytes are hashed, and come from a device, by pieces. */
+static size_t piece_of(const nano_run *run, size_t at) {
+    return run->size - at < PIECE_BYTES ? run->size - at : PIECE_BYTES;
+}
+
 static nano_status put_run(sink *out, const nano_session *s, const nano_run *run, nano_error *err) {
-    if (!run->on_device) {
-        put(out, run->data, run->size);
-        return NANO_OK;
-    }
-    uint8_t piece[BUFFER_BYTES];
-    for (size_t at = 0; at < run->size; at += sizeof piece) {
-        const size_t n = run->size - at < sizeof piece ? run->size - at : sizeof piece;
+    uint8_t piece[PIECE_BYTES];
+    for (size_t at = 0; at < run->size; at += PIECE_BYTES) {
+        const size_t n = piece_of(run, at);
         NANO_TRY(nano_session_read_run(s, run, at, piece, n, err));
         put(out, piece, n);
     }
@@ -230,7 +238,9 @@ static uint64_t hash_of(const nano_session *s, const uint8_t *data, int32_t n_to
     size_t at = HEADER_BYTES + (size_t)n_tokens * sizeof(int32_t);
     nano_run run = NANO_FIRST_RUN;
     while (nano_session_next_run(s, 0, n_tokens, &run)) {
-        hash = nano_hash(hash, data + at, run.size);
+        for (size_t i = 0; i < run.size; i += PIECE_BYTES) {
+            hash = nano_hash(hash, data + at + i, piece_of(&run, i));
+        }
         at += run.size;
     }
     return hash;

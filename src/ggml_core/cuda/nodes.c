@@ -38,6 +38,7 @@ static const char *refuse_cache(const nano_operand *cache) {
 
 const char *nano_backend_refusal(const nano_node *node) {
     switch (node->op) {
+        case NANO_OP_UPLOAD:
         case NANO_OP_LINEAR:
         case NANO_OP_GATED:
         case NANO_OP_QUANTIZE:

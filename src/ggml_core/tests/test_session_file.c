@@ -172,7 +172,7 @@ static void test_damage(const tiny_model *m) {
     bad = good;
     bad.data[8] = 9;
     write_blob(bad.data, bad.size);
-    refused(s, NANO_ERR_UNSUPPORTED, "version: found 9, expected 1");
+    refused(s, NANO_ERR_UNSUPPORTED, "version: found 9, expected 2");
     bad = good;
     bad.data[12] = 13; /* one token more than there are */
     write_blob(bad.data, bad.size);

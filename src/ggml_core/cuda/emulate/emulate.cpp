@@ -1,7 +1,9 @@
-/* Fibres for the threads of a block. */
+/* Fibres for the threads of a block: contexts start them once, jumps switch between them, which ask nothing of the
+ * system. */
 #include "cuda/emulate/emulate.h"
 
 #include <cstdio>
+#include <csetjmp>
 #include <cstdlib>
 #include <ucontext.h>
 
@@ -14,6 +16,8 @@ enum state { READY, AT_BARRIER, AT_EXCHANGE, DONE };
 struct fibre {
     thread t;
     ucontext_t context;
+    jmp_buf jump;
+    bool is_started;
     state at;
     alignas(16) unsigned char stack[STACK];
 };
@@ -21,7 +25,7 @@ struct fibre {
 thread *self;
 static fibre fibres[MAX_THREADS];
 alignas(16) static unsigned char slots[MAX_THREADS][LANE_BYTES];
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static fibre *running;
 static const kernel *current;
 static const void *arguments;
@@ -48,7 +52,9 @@ const kernel *find(const char *name) {
 
 static void wait(state what) {
     running->at = what;
-    swapcontext(&running->context, &scheduler);
+    if (_setjmp(running->jump) == 0) {
+        _longjmp(scheduler, 1);
+    }
 }
 
 void barrier() { wait(AT_BARRIER); }
@@ -64,16 +70,26 @@ const void *given(unsigned lane) { return slots[self->warp * 32 + lane]; }
 /* Nobody may give again before all have taken. */
 void exchange_done() { wait(AT_EXCHANGE); }
 
+/* A fibre runs one thread of a block after the other. */
 static void body() {
-    current->run(arguments);
-    running->at = DONE;
+    for (;;) {
+        current->run(arguments);
+        wait(DONE);
+    }
 }
 
 static void run_until_waiting(fibre *f) {
     f->at = READY;
     running = f;
     self = &f->t;
-    swapcontext(&scheduler, &f->context);
+    if (_setjmp(scheduler) != 0) {
+        return;
+    }
+    if (f->is_started) {
+        _longjmp(f->jump, 1);
+    }
+    f->is_started = true;
+    setcontext(&f->context);
 }
 
 /* Lets threads go on whose whole warp has arrived; how many. */
@@ -104,19 +120,20 @@ static bool all(unsigned n, state what) {
     return true;
 }
 
-/* By itself, for a compiler cannot know that getcontext returns once. */
-static void start(fibre *f) {
+static void make(fibre *f) {
     getcontext(&f->context);
     f->context.uc_stack.ss_sp = f->stack;
     f->context.uc_stack.ss_size = STACK;
-    f->context.uc_link = &scheduler;
+    f->context.uc_link = nullptr;
     makecontext(&f->context, body, 0);
 }
 
 static void run_block(unsigned n, uint3 block) {
     for (unsigned i = 0; i < n; i++) {
         fibres[i].t = {{i, 0, 0}, block, i / 32, i % 32};
-        start(&fibres[i]);
+        if (!fibres[i].is_started) {
+            make(&fibres[i]);
+        }
     }
     for (unsigned i = 0; i < n; i++) {
         run_until_waiting(&fibres[i]);
