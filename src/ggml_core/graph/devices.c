@@ -18,6 +18,15 @@ static int32_t layer_of(const char *name) {
     return n >= 0 && n < NANO_MAX_TENSORS ? (int32_t)n : -1;
 }
 
+int32_t nano_plan_n_layers(const nano_graph *graph) {
+    int32_t n = 0;
+    for (int32_t i = 0; i < graph->n_tensors; i++) {
+        const int32_t layer = graph->tensors[i].storage == NANO_STORE_WEIGHT ? layer_of(graph->tensors[i].name) : -1;
+        n = layer + 1 > n ? layer + 1 : n;
+    }
+    return n;
+}
+
 /* The layer of the weights that a node reads, the highest; -1 when it reads none of a layer. */
 static int32_t node_layer(const nano_planner *p, const nano_lowered *node) {
     int32_t layer = -1;
@@ -40,13 +49,9 @@ static bool is_table(const nano_planner *p, const nano_lowered *node) {
 
 /* Brings the device's nodes to the end and marks them. */
 static void divide(nano_planner *p) {
-    int32_t n_layers = 0, border = 0;
-    for (int32_t i = 0; i < p->n_nodes; i++) {
-        const int32_t layer = node_layer(p, &p->nodes[i]);
-        n_layers = layer + 1 > n_layers ? layer + 1 : n_layers;
-    }
-    const int32_t first = n_layers - p->plan->limits.n_gpu_layers;
-    while (border < p->n_nodes && node_layer(p, &p->nodes[border]) < (first > 0 ? first : 0)) {
+    int32_t border = 0;
+    const int32_t first = nano_plan_n_layers(p->graph) - p->plan->limits.n_gpu_layers;
+    while (border < p->n_nodes && node_layer(p, &p->nodes[border]) < first) {
         border++;
     }
     for (int32_t i = border; i < p->n_nodes; i++) {

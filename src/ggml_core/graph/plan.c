@@ -527,8 +527,53 @@ static nano_status resolve_limits(const nano_model *model, nano_limits *l, nano_
         return nano_fail(err, NANO_ERR_LIMIT, "%s: n_ctx %d, the model has a position table of %lld",
                          nano_gguf_path(model->gguf), (int)l->n_ctx, (long long)model->n_positions);
     }
+    if (l->n_gpu_layers < -1 || l->device < 0) {
+        return nano_fail(err, NANO_ERR_ARGUMENT, "limits: n_gpu_layers %d, device %d; expected at least -1 and 0",
+                         (int)l->n_gpu_layers, (int)l->device);
+    }
     l->n_batch = (int32_t)nano_min_i64(l->n_batch, (int64_t)l->n_ctx * l->n_slots);
     l->n_outputs = (int32_t)nano_min_i64(l->n_outputs, l->n_batch);
+    return NANO_OK;
+}
+
+/* Whether the device has room for this many layers and is not among those that run none of them. The driver and other
+ * programs take some of what is free: a part of it is left. */
+static nano_status layers_fit(const nano_model *model, const nano_limits *limits, const nano_device *device, bool *out,
+                              nano_error *err) {
+    nano_plan *plan = NULL;
+    const nano_status status = nano_plan_create(model, limits, &plan, err);
+    *out = false;
+    if (status == NANO_OK) {
+        const nano_memory m = plan->memory;
+        *out = m.device <= device->memory_available - device->memory_available / 20 &&
+               (!device->shares_memory || m.total <= nano_memory_available());
+    }
+    nano_plan_free(plan);
+    return status == NANO_ERR_MEMORY || status == NANO_ERR_UNSUPPORTED ? NANO_OK : status;
+}
+
+static nano_status resolve_layers(const nano_model *model, nano_limits *l, nano_error *err) {
+    const int32_t n_layers = nano_plan_n_layers(model->graph);
+    int32_t low = 0, high = n_layers; /* low fits (none always does), above high nothing is asked for */
+    nano_device device;
+    if (l->n_gpu_layers >= 0) {
+        l->n_gpu_layers = l->n_gpu_layers < n_layers ? l->n_gpu_layers : n_layers;
+        return NANO_OK;
+    }
+    l->n_gpu_layers = 0;
+    if (nano_device_count() == 0) {
+        return NANO_OK;
+    }
+    NANO_TRY(nano_device_at(l->device, &device, err));
+    while (low < high && device.image[0] != '\0') {
+        nano_limits tried = *l;
+        bool ok = false;
+        tried.n_gpu_layers = high - (high - low) / 2;
+        NANO_TRY(layers_fit(model, &tried, &device, &ok, err));
+        low = ok ? tried.n_gpu_layers : low;
+        high = ok ? high : tried.n_gpu_layers - 1;
+    }
+    l->n_gpu_layers = low;
     return NANO_OK;
 }
 
@@ -547,6 +592,7 @@ nano_status nano_plan_create(const nano_model *model, const nano_limits *limits,
     nano_limits resolved = *limits;
     nano_placement placement;
     NANO_TRY(resolve_limits(model, &resolved, err));
+    NANO_TRY(resolve_layers(model, &resolved, err));
     NANO_TRY(resolve_threads(&resolved, &placement, err));
     /* Every linear may add a quantised value, sums of importance, and a node for each; each of them may have a twin. */
     size_t n = (size_t)model->graph->n_tensors * 6 + 2;

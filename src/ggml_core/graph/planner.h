@@ -67,6 +67,9 @@ static inline int64_t nano_rows_limit(const nano_planner *p, int64_t rows) {
 
 nano_status nano_plan_too_large(nano_error *err);
 
+/* Layers that the weights name. */
+int32_t nano_plan_n_layers(const nano_graph *graph);
+
 /* Divides the nodes between the processor and a device. After fusing. */
 nano_status nano_plan_devices(nano_planner *p);
 

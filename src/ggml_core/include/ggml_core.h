@@ -384,8 +384,9 @@ typedef struct nano_limits {
     bool deterministic; /* prompts add up in the decode kernels' order */
     bool importance;    /* keep the sums that nano_session_importance hands out */
     nano_optimizer optimizer;
-    int32_t history; /* of LBFGS: pairs of steps and gradients kept */
-    int32_t n_gpu_layers; /* the last so many layers, and the output, on a device; more than there are: all. 0: none */
+    int32_t history;      /* of LBFGS: pairs of steps and gradients kept */
+    int32_t n_gpu_layers; /* the last so many layers, and the output, on a device; more than there are: all. 0: none;
+                             -1: as many as 19 of 20 parts of its free memory hold, none where there is no device */
     int32_t device;       /* which: nano_device_at */
 } nano_limits;
 
@@ -394,9 +395,9 @@ NANO_API nano_limits nano_limits_default(void); /* 2048, 512, 1, 1, 0, 0, no mas
 /* A device that can run layers. */
 typedef struct nano_device {
     char name[96];
-    char image[32];            /* the device code that it will run: "sm_53"; "" when there is none for it */
+    char image[32];             /* the device code that it will run: "sm_53"; "" when there is none for it */
     int32_t compute_capability; /* 53 is 5.3 */
-    bool shares_memory;        /* with the processor: nothing is copied, everything is counted once */
+    bool shares_memory;         /* with the processor: nothing is copied, everything is counted once */
     uint64_t memory_available;
     uint64_t memory_total;
 } nano_device;
@@ -431,7 +432,7 @@ NANO_API nano_status nano_plan_create(const nano_model *model, const nano_limits
                                       nano_error *err);
 NANO_API void nano_plan_free(nano_plan *plan);
 NANO_API nano_memory nano_plan_memory(const nano_plan *plan);
-NANO_API nano_limits nano_plan_limits(const nano_plan *plan); /* n_threads resolved */
+NANO_API nano_limits nano_plan_limits(const nano_plan *plan); /* n_threads, n_gpu_layers resolved */
 /* The largest n_ctx, at most limits->n_ctx, whose total is within `budget` bytes; 0 when none is. */
 NANO_API nano_status nano_plan_fit(const nano_model *model, const nano_limits *limits, uint64_t budget, int32_t *n_ctx,
                                    nano_error *err);
