@@ -56,7 +56,8 @@ static int64_t n_choices(const nano_graph *graph, const nano_tensor *t, nano_inp
     }
     int64_t n = INT64_MAX;
     for (int k = 0; k < NANO_MAX_SRC && t->src[k] >= 0; k++) {
-        const nano_tensor *table = &graph->tensors[t->src[k]];
+        /* A gradient may come as what it is after something was added to it. */
+        const nano_tensor *table = &graph->tensors[graph->tensors[t->src[k]].root];
         const bool is_table = table->storage == NANO_STORE_WEIGHT || table->storage == NANO_STORE_GRAD;
         n = is_table && table->n_dims == 2 ? nano_min_i64(n, table->ne[1]) : n;
     }

@@ -174,7 +174,7 @@ static void test_accumulation(void) {
     CHECK_OK(tiny_gradient(s, &b, &part, &check_error));
     CHECK(part == whole && memcmp(kept, gradients, (size_t)n * sizeof *kept) == 0);
     CHECK(whole > 3.0 && whole < 8.0); /* random weights know nothing: about ln 96 */
-    part = 0.0; /* the loss alone leaves gradients as they are */
+    part = 0.0;                        /* the loss alone leaves gradients as they are */
     CHECK_OK(nano_session_loss(s, b.n_tokens, b.tokens, b.slots, b.targets, b.weights, &part, &check_error));
     CHECK(part == whole && memcmp(kept, gradients, (size_t)n * sizeof *kept) == 0);
 
@@ -358,6 +358,38 @@ static void test_output(void) {
     tiny_train_close(&t);
 }
 
+/* Token ids stay within a gradient's rows, too, where rows_grad names it after something was added to it. */
+static void test_row_limit(void) {
+    tiny_train t;
+    tiny_train_open(&t, "F32", false);
+    nano_graph *graph = NULL;
+    int32_t tokens = -1, loss = -1;
+    size_t size = 0;
+    CHECK_OK(nano_graph_create(&graph, &check_error));
+    CHECK_OK(nano_graph_input(graph, NANO_INPUT_TOKENS, &tokens, &check_error));
+    const int32_t x = tiny_op(graph, "rows", tiny_w(graph, "token_embd.weight"), tokens, -1);
+    const int32_t few = tiny_layer_w(graph, 0, "attn_k"), y = tiny_op(graph, "linear", x, few, -1);
+    const double factor = 1.0;
+    CHECK_OK(nano_graph_op(graph, "sum", 1, &y, 0, NULL, 1, &factor, &loss, &check_error));
+    CHECK_OK(nano_graph_backward(graph, loss, 1, &few, false, &check_error));
+    (void)tiny_op(graph, "rows_grad", x, tokens, nano_graph_n_tensors(graph) - 1);
+    CHECK_OK(nano_graph_save(graph, t.program, sizeof t.program, &size, &check_error));
+    nano_graph_free(graph);
+    nano_model_free(t.model);
+    CHECK_OK(nano_model_create(t.base.gguf, t.program, size, &t.model, &check_error));
+    nano_session *s = tiny_train_session(&t, tiny_train_limits(1));
+    tiny_batch b = tiny_make_batch(6);
+    double value = 0.0;
+    b.n_tokens = 2;
+    b.tokens[0] = TINY_HEAD_KV * TINY_HEAD_DIM - 1;
+    b.tokens[1] = TINY_HEAD_KV * TINY_HEAD_DIM;
+    refused(s, &b, NANO_ERR_ARGUMENT, "token 1 is id 32, the model has 32");
+    b.tokens[1] = 0;
+    CHECK_OK(tiny_gradient(s, &b, &value, &check_error));
+    nano_session_free(s);
+    tiny_train_close(&t);
+}
+
 int main(void) {
     static const char *const vectors[] = {"output_norm.weight", "blk.0.attn_norm.weight", "blk.1.ffn_norm.weight"};
     test_params("F32");
@@ -374,5 +406,6 @@ int main(void) {
     test_limits();
     test_refusals();
     test_output();
+    test_row_limit();
     return check_result();
 }
