@@ -2,8 +2,8 @@
  * Products of large matrices, c (+)= a b, cut into units for the executor: each unit packs what it needs of the factors
  * into its thread's working space, block by block, and lets the level's multiply_f32 do the rest.
  *
- * An element of c is the sum, block after block of NANO_PRODUCT_K terms, of chains in the order of the terms: the same
- * bits whatever the units and the threads.
+ * An element of c is the sum, block after block of terms, of chains in the order of the terms: the same bits whatever
+ * the units and the threads.
  */
 #ifndef NANO_CPU_PRODUCT_H
 #define NANO_CPU_PRODUCT_H

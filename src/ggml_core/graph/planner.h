@@ -4,8 +4,8 @@
 
 #include "graph/plan.h"
 
-/* While planning, a value is a graph tensor or, after those, an activation in a linear's activation format or the sums
- * of importance of a linear's weight. */
+/* While planning, a value is a graph tensor or, after those, one of the planner's own: an activation in a linear's
+ * activation format, the sums of importance of a linear's weight, what rows give to a loss, a twin on a device. */
 typedef struct nano_value {
     int32_t source;     /* of what the planner added: the graph tensor it belongs to; else -1 */
     nano_region region; /* of what the planner added */

@@ -1,4 +1,5 @@
-/* Long sums in an order that a compiler may keep in vectors: SUM_LANES sums side by side, folded in halves at the end. */
+/* Long sums in an order that a compiler may keep in vectors: NANO_SUM_LANES sums side by side, folded in
+ * halves at the end. */
 #ifndef NANO_OPTIM_SUMS_H
 #define NANO_OPTIM_SUMS_H
 
