@@ -160,16 +160,33 @@ def test_refusals(tokenizer: _core.Tokenizer, tmp_path: Path) -> None:
 
     refused(FormatError, "a.jsonl, line 2: not JSON", '{"text": "a"}\n{"text": \n')
     refused(FormatError, r"line 1: keys: found 'txt', expected messages", '{"txt": "a"}\n')
-    refused(FormatError, "line 1: completion: expected a string", '{"prompt": "a"}\n')
-    refused(FormatError, "line 1: expected a JSON object", "[1]\n")
+    refused(FormatError, "line 1: completion: found none, expected a string", '{"prompt": "a"}\n')
+    refused(FormatError, "line 1: text: found int, expected a string", '{"text": 3}\n')
+    refused(FormatError, "line 1: found list, expected a JSON object", "[1]\n")
     refused(NotFoundError, "line 1: a conversation needs a chat template", '{"messages": []}\n')
     template = ChatTemplate(CHAT_TEMPLATE)
-    refused(FormatError, "line 1: messages: expected a list", '{"messages": 1}\n', template=template)
+    refused(FormatError, "line 1: messages: found int, expected a list", '{"messages": 1}\n', template=template)
+    for message in ("3", "{}", '{"role": 3, "content": "a"}'):
+        refused(FormatError, "line 1: message 0: expected", f'{{"messages": [{message}]}}\n', template=template)
     bad = '{"messages": [{"role": "assistant"}]}\n'
     refused(ArgumentError, "line 1: chat: ", bad, template=template)
     refused(ArgumentError, "nothing to learn from", "", name="empty.txt")
+    long = json.dumps({"prompt": "a" * 99, "completion": "b"})
+    refused(ArgumentError, "nothing to learn from; 1 of 1 examples are longer than 8 tokens", long, n_ctx=8)
     with pytest.raises(FileError, match=r"gone\.txt: No such file"):
         corpus(tokenizer, tmp_path / "gone.txt")
+
+
+def test_a_full_temporary_folder_is_named(
+    tokenizer: _core.Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    (tmp_path / "a.txt").write_text("The fox sees the sea.\n" * 5000)
+    with Path("/dev/full").open("r+b", buffering=0) as full:
+        monkeypatch.setattr("tempfile.TemporaryFile", lambda prefix: full)
+        with pytest.raises(FileError, match=r"\(TMPDIR\), which keeps the data's tokens: No space left on device"):
+            corpus(tokenizer, tmp_path / "a.txt")
 
 
 def test_each_sequence_is_read_once_an_epoch_in_an_order_of_the_seed() -> None:

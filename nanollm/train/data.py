@@ -7,13 +7,14 @@ import os
 import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import _core
-from ..errors import ArgumentError, FormatError
+from ..errors import ArgumentError, FileError, FormatError
 from .documents import Document, read
 
 if TYPE_CHECKING:
@@ -168,8 +169,19 @@ class Corpus:
             raise FormatError(f"{document.where}: a token beyond the {self._n_vocab} that the model has logits for")
         data = part.tobytes()
         self._hash.update(data)
-        self._file.write(data)
+        with self._keeping():
+            self._file.write(data)
         self._n_ids += len(part)
+
+    @contextmanager
+    def _keeping(self) -> Iterator[None]:
+        """Names the folder that has no room."""
+        try:
+            yield
+        except OSError as error:
+            raise FileError(
+                f"{tempfile.gettempdir()} (TMPDIR), which keeps the data's tokens: {error.strerror}"
+            ) from None
 
     def _end_run(self) -> None:
         """Cuts the texts since the last example into windows."""
@@ -189,8 +201,10 @@ class Corpus:
         if self._n_empty:
             self.notes.append(f"{self._n_empty} of {self._n_documents} examples leave nothing to learn: left out")
         if not len(self.sequences):
-            raise ArgumentError(f"{where or 'no files'}: nothing to learn from")
-        self._file.flush()
+            why = "".join(f"; {note}" for note in self.notes)
+            raise ArgumentError(f"{where or 'no files'}: nothing to learn from{why}")
+        with self._keeping():
+            self._file.flush()
         self.ids: NDArray[np.int32] = np.memmap(self._file, dtype=np.int32, mode="r")
 
 

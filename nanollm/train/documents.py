@@ -123,7 +123,7 @@ def _records(file: TextIO, path: str, template: ChatTemplate | None) -> Iterator
         except (ValueError, RecursionError) as error:
             raise FormatError(f"{where}: not JSON: {error}") from None
         if not isinstance(record, dict):
-            raise FormatError(f"{where}: expected a JSON object")
+            raise FormatError(f"{where}: found {type(record).__name__}, expected a JSON object")
         if "messages" in record:
             yield from _conversation(record["messages"], where, template)
         elif "prompt" in record or "completion" in record:
@@ -139,7 +139,8 @@ def _records(file: TextIO, path: str, template: ChatTemplate | None) -> Iterator
 def _string(record: dict[str, Any], key: str, where: str) -> str:
     value = record.get(key)
     if not isinstance(value, str):
-        raise FormatError(f"{where}: {key}: expected a string")
+        found = type(value).__name__ if key in record else "none"
+        raise FormatError(f"{where}: {key}: found {found}, expected a string")
     return value.encode("utf-8", "replace").decode("utf-8")  # JSON can spell half a character
 
 
@@ -148,9 +149,13 @@ def _conversation(messages: Any, where: str, template: ChatTemplate | None) -> I
     if template is None:
         raise NotFoundError(f"{where}: a conversation needs a chat template: the model's file has none, name one")
     if not isinstance(messages, list):
-        raise FormatError(f"{where}: messages: expected a list")
+        raise FormatError(f"{where}: messages: found {type(messages).__name__}, expected a list")
+    for i, message in enumerate(messages):
+        role = message.get("role") if isinstance(message, dict) else None
+        if not isinstance(role, str):
+            raise FormatError(f"{where}: message {i}: expected an object with a role, a string")
     try:
-        answers = [i for i, m in enumerate(messages) if isinstance(m, dict) and m.get("role") == "assistant"]
+        answers = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
         # (where each answer begins, the text up to its end)
         turns = [
             (template.render(messages[:i]), template.render(messages[: i + 1], add_generation_prompt=False))
