@@ -100,11 +100,16 @@ def test_what_cannot_be_is_refused(text: Path, tmp_path: Path) -> None:
         train_tokenizer([tmp_path / "none.txt"], tmp_path, 300)
     with pytest.raises(FileError, match=r"tokenizer\.json: No such file"):
         train_tokenizer([text], tmp_path / "no" / "folder", 300)
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(ArgumentError, match=r"empty\.txt: no text to learn"):
+        train_tokenizer([tmp_path / "empty.txt"], tmp_path, 300)
+    (tmp_path / "empty.txt").unlink()
     text.write_bytes(b"fine\n\xff\xfe")
     with pytest.raises(FormatError, match=r"text\.txt: not UTF-8"):
         train_tokenizer([text], tmp_path, 300)
     assert list(tmp_path.iterdir()) == [text]
     assert run(text, "-o", tmp_path / "words.json") == 2
+    assert run(tmp_path / "none.txt", "-o", text) == 2
 
 
 def test_without_the_package_its_name_is_told(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

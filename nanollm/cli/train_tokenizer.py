@@ -63,8 +63,10 @@ def main(argv: Sequence[str]) -> int:
 
 def _folder(output: Path) -> Path:
     if output.name == "tokenizer.json":
-        return output.parent
+        output = output.parent
     if output.suffix == ".json":
         raise UsageError(f"{output}: expected a folder or a path to tokenizer.json, the name that readers look for")
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"{output}: found a file, expected a folder")
     output.mkdir(parents=True, exist_ok=True)
     return output

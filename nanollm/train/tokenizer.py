@@ -80,6 +80,8 @@ def train_tokenizer(
     )
     paths = [Path(file) for file in files]
     n_bytes = sum(_size(path) for path in paths)
+    if not n_bytes and all(path.is_file() for path in paths):
+        raise ArgumentError(f"{', '.join(map(str, paths))}: no text to learn a vocabulary from")
     tokenizer.train_from_iterator(_pieces(paths, n_bytes, progress), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, 0)])
     config = {
