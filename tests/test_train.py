@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -415,6 +416,37 @@ def test_where_nothing_can_be_written_nothing_is_computed(
     ):
         assert main(command(*words)) == 1
         assert f"{tmp_path / 'gone'} is no folder to write into" in capsys.readouterr().err
+    (tmp_path / "folder").mkdir()
+    assert main(command("train", tmp_path / "folder", text, "--from", small)) == 1
+    assert "OUT: expected a file" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main(command("finetune", small, text, "-o", tmp_path / "a.gguf", "--peft", tmp_path / "file")) == 1
+    assert "--peft: expected a folder" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"folder", "file"}
+
+
+def test_an_interrupt_before_all_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(name: str, package: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nanollm.cli.import_module", interrupted)
+    assert main(["train", "out.gguf", "text.txt"]) == 130
+    assert capsys.readouterr().err == "nanollm train: error: interrupted\n"
+
+
+def test_a_log_that_is_no_file_is_not_read(small: Path, text: Path, tmp_path: Path) -> None:
+    if not os.access("/dev/full", os.W_OK) or not os.access("/dev", os.W_OK):
+        pytest.skip("no /dev/full to write to")  # which is endless to read
+    words = ("train", tmp_path / "o.gguf", text, "--from", small, "--steps", 2, "--log", "/dev/full")
+    program = "import sys; from nanollm.cli import main; sys.exit(main(sys.argv[1:]))"
+    ended = subprocess.run(
+        [sys.executable, "-Pc", program, *command(*words)], capture_output=True, text=True, timeout=60
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("nanollm train: error: /dev/full: No space left on device\n")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_lost_run_is_an_error(tiny: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -452,6 +484,10 @@ def test_the_curve_is_drawn(tiny: Path, text: Path, tmp_path: Path) -> None:
         (["out.gguf", "TEXT", "--resume", "--restart"], "give one of the two"),
         (["TEXT", "TEXT"], "the file to write is the file to read"),
         (["out.gguf", "TEXT", "--log", "TEXT"], "the file to write is the file to read"),
+        (["out.gguf", "TEXT", "--eval-data", "held", "--log", "held"], "the file to write is the file to read"),
+        (["out.gguf", "TEXT", "--checkpoint", "./out.gguf"], "OUT and --checkpoint: expected two files"),
+        (["out.gguf", "TEXT", "--log", "a", "--plot", "a"], "--log and --plot: expected two files"),
+        (["out.gguf", "TEXT", "--from", "m.gguf", "--n-layer", "2"], "--n-layer: a model that is begun with --from"),
         (["out.gguf", "TEXT", "--schedule", "steps"], "argument --schedule: invalid choice"),
         (["out.gguf", "TEXT", "--held-out", "2"], "argument --held-out: 2: expected 0 to 1"),
     ],
@@ -461,5 +497,6 @@ def test_usage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    Path("held").write_text("abc")
     assert main(["train", *(str(text) if word == "TEXT" else word for word in words)]) == 2
     assert message in capsys.readouterr().err

@@ -32,8 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `nanollm`; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in _COMMANDS:
-        command = import_module(f".{words[0].replace('-', '_')}", __package__)
-        return run(f"nanollm {words[0]}", lambda: int(command.main(words[1:])))
+        # Imported within `run`: Ctrl-C at any moment ends in one line.
+        return run(
+            f"nanollm {words[0]}",
+            lambda: int(import_module(f".{words[0].replace('-', '_')}", __package__).main(words[1:])),
+        )
     return run("nanollm", lambda: _overview(words))
 
 

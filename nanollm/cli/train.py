@@ -47,13 +47,17 @@ def main(argv: Sequence[str]) -> int:
     add_options(parser, rate=TrainOptions().rate, decay=TrainOptions().decay)
     args = parse(parser, argv)
     out, data = args.output, args.files + args.data
-    checkpoint = checkpoint_of(args, out, *data, getattr(args, "source", None))
+    checkpoint = checkpoint_of(
+        args, out, *data, *(getattr(args, name, None) for name in ("source", "config", "tokenizer"))
+    )
     if "resume" in args:
-        _refuse_model(args)
+        _refuse_model(args, "a run that is resumed has its model in the checkpoint")
         with resume(args, checkpoint, data) as trainer:
             return train(trainer, args, out)
     if not data:
         raise UsageError("DATA: a file is needed (nanollm train --help tells more)")
+    if "source" in args:
+        _refuse_model(args, "a model that is begun with --from is made as that one is", but=("source",))
     initial = None if "source" in args else _create(args, out)
     try:
         trainer = Trainer(
@@ -100,12 +104,10 @@ def _option(name: str) -> str:
     return f"--{_SPELLINGS.get(name, name).replace('_', '-')}"
 
 
-def _refuse_model(args: argparse.Namespace) -> None:
-    found = [
-        _option(name) for name in (*_SIZES, "source", "config", "model_ctx", "name", "description") if name in args
-    ]
-    if found:
-        raise UsageError(f"{found[0]}: a run that is resumed has its model in the checkpoint")
+def _refuse_model(args: argparse.Namespace, why: str, but: Sequence[str] = ()) -> None:
+    for name in (*_SIZES, "source", "config", "model_ctx", "name", "description"):
+        if name in args and name not in but:
+            raise UsageError(f"{_option(name)}: {why}")
 
 
 def _create(args: argparse.Namespace, out: str) -> Path:

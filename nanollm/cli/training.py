@@ -127,14 +127,22 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def checkpoint_of(args: argparse.Namespace, out: str, *sources: str | None) -> str:
-    """Where the checkpoint is. Refuses what would be found out after hours: to write over what is read or over an
-    unfinished run's state, into a folder that is not there, and to draw without matplotlib."""
+    """Where the checkpoint is. Refuses what would be found out after hours: to write over what is read, over another
+    output or over an unfinished run's state, into a folder that is not there, and to draw without matplotlib."""
     path = str(getattr(args, "checkpoint", f"{out}.checkpoint"))
-    for written in (out, path, *(getattr(args, name) for name in ("log", "plot") if name in args)):
-        check_output(written, *sources)
+    outputs = {"OUT": out, "--checkpoint": path}
+    outputs |= {f"--{name}": getattr(args, name) for name in ("log", "plot", "peft") if name in args}
+    names: dict[Path, str] = {}
+    for name, written in outputs.items():
+        check_output(written, *sources, *getattr(args, "eval_data", ()))
+        other = names.setdefault(Path(written).resolve(), name)
+        if other != name:
+            raise UsageError(f"{written}: {other} and {name}: expected two files")
         folder = Path(written).parent
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             raise FileError(f"{written}: {folder} is no folder to write into")
+        if Path(written).exists() and Path(written).is_dir() != (name == "--peft"):
+            raise FileError(f"{written}: {name}: expected a {'folder' if name == '--peft' else 'file'}")
     if "plot" in args and find_spec("matplotlib") is None:
         raise UsageError("--plot: needs matplotlib: pip install 'nanollm[plot]'")
     is_there = Path(path).exists()

@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
@@ -34,10 +35,11 @@ class Log:
     def __init__(self, path: str | os.PathLike[str], first_step: int | None = None) -> None:
         self._path = Path(path)
         self._is_json = self._path.suffix.lower() in _JSON_SUFFIXES
-        kept = read_log(path, first_step) if first_step is not None and self._path.exists() else []
+        # What is no file, a terminal or a pipe, has no end to read up to.
+        kept = read_log(path, first_step) if first_step is not None and self._path.is_file() else []
         self._file = _open(self._path, "w")
         if not self._is_json:
-            self._file.write(",".join(COLUMNS) + "\n")
+            self._put(",".join(COLUMNS) + "\n")
         for row in kept:
             self._write(row)
 
@@ -46,15 +48,23 @@ class Log:
 
     def _write(self, row: Row) -> None:
         if self._is_json:
-            self._file.write(json.dumps({name: value for name, value in row.items() if value is not None}) + "\n")
+            self._put(json.dumps({name: value for name, value in row.items() if value is not None}) + "\n")
         else:
             line = io.StringIO()
             csv.writer(line, lineterminator="\n").writerow(["" if row.get(n) is None else row[n] for n in COLUMNS])
-            self._file.write(line.getvalue())
-        self._file.flush()
+            self._put(line.getvalue())
+
+    def _put(self, text: str) -> None:
+        try:
+            self._file.write(text)
+            self._file.flush()
+        except OSError as error:
+            raise FileError(f"{self._path}: {error.strerror or error}") from None
 
     def close(self) -> None:
-        self._file.close()
+        """What could not be written was told by then."""
+        with suppress(OSError):
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self

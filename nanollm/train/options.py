@@ -67,18 +67,20 @@ class TrainOptions:
         for name, low, high in (
             *((name, 1, 1 << 30) for name in ("batch_size", "accumulate")),
             *((name, 0, 1 << 62) for name in ("seed", "n_threads")),
-            *((name, 0.0, math.inf) for name in ("rate", "epochs", "decay", "max_norm")),
+            *((name, 0.0, math.inf) for name in ("rate", "decay", "max_norm")),
+            ("epochs", 0.0, 1e9),
             *((name, 0.0, 1.0) for name in ("floor", "held_out")),
             *((name, 0.0, 1 - 1e-9) for name in ("beta1", "beta2")),
             ("eps", 1e-30, 1.0),
         ):
             value = getattr(self, name)
             if isinstance(value, bool) or not low <= value <= high or value == math.inf:
-                raise ArgumentError(f"{name}: {value}, expected {low} to {high}")
+                expected = f"{low} or more, finite" if high == math.inf else f"{low} to {high}"
+                raise ArgumentError(f"{name}: {value}, expected {expected}")
         for name, low in (("n_steps", 1), ("n_ctx", 2), ("warmup", 0), ("eval_every", 0), ("save_every", 1)):
             value = getattr(self, name)
             if value is not None and not low <= value < 1 << 31:
-                raise ArgumentError(f"{name}: {value}, expected {low} or more")
+                raise ArgumentError(f"{name}: {value}, expected {low} to {(1 << 31) - 1}")
         if self.schedule not in ("constant", "linear", "cosine"):
             raise ArgumentError(f"schedule: {self.schedule!r}, expected constant, linear or cosine")
 
