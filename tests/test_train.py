@@ -425,6 +425,22 @@ def test_where_nothing_can_be_written_nothing_is_computed(
     assert {path.name for path in tmp_path.iterdir()} == {"folder", "file"}
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_first_step_leaves_nothing(
+    number: signal.Signals, tiny: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> Trainer:
+        assert (tmp_path / "out.gguf.initial").exists()
+        signal.raise_signal(number)
+        raise AssertionError("not interrupted")
+
+    monkeypatch.setattr("nanollm.cli.train.Trainer", interrupted)
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(command("train", tmp_path / "out.gguf", *sizes(tiny), text)) == 130
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_interrupt_before_all_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -488,6 +504,7 @@ def test_the_curve_is_drawn(tiny: Path, text: Path, tmp_path: Path) -> None:
         (["out.gguf", "TEXT", "--checkpoint", "./out.gguf"], "OUT and --checkpoint: expected two files"),
         (["out.gguf", "TEXT", "--log", "a", "--plot", "a"], "--log and --plot: expected two files"),
         (["out.gguf", "TEXT", "--from", "m.gguf", "--n-layer", "2"], "--n-layer: a model that is begun with --from"),
+        (["--resume", "out.gguf", "--steps", "2", "TEXT"], "--resume: out.gguf.checkpoint: no such file"),
         (["out.gguf", "TEXT", "--schedule", "steps"], "argument --schedule: invalid choice"),
         (["out.gguf", "TEXT", "--held-out", "2"], "argument --held-out: 2: expected 0 to 1"),
     ],

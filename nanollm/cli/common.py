@@ -42,9 +42,11 @@ class ArgumentParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} ({self.prog} --help lists the options)")
 
-    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
-        """Parses `argv`. Long options may be spelt with underscores; an option's value may be anything."""
-        return self.parse_args(self._normalised(argv))
+    def parse(self, argv: Sequence[str], *, is_mixed: bool = False) -> argparse.Namespace:
+        """Parses `argv`. Long options may be spelt with underscores; an option's value may be anything. `is_mixed`:
+        options may stand between a command's files."""
+        words = self._normalised(argv)
+        return self.parse_intermixed_args(words) if is_mixed else self.parse_args(words)
 
     def _normalised(self, argv: Sequence[str]) -> list[str]:
         result: list[str] = []

@@ -11,7 +11,18 @@ from ..convert.write import OUTTYPES
 from ..train import Trainer, TrainOptions
 from .common import UsageError
 from .options import int_in, number_in
-from .training import DATA_HELP, add_options, checkpoint_of, given, memo_of, new_parser, parse, resume, train
+from .training import (
+    DATA_HELP,
+    add_options,
+    checkpoint_of,
+    given,
+    memo_of,
+    new_parser,
+    parse,
+    resume,
+    termination_as_interrupt,
+    train,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -42,10 +53,9 @@ def main(argv: Sequence[str]) -> int:
         _EPILOG,
         usage="MODEL.gguf DATA... [-o OUT.gguf] [options]",
     )
-    parser.set_defaults(files=[])
     add = parser.add_argument
     add("model", metavar="MODEL.gguf", help="the model")
-    add("files", metavar="DATA", nargs="*", help="text or .jsonl; may be repeated")
+    add("files", metavar="DATA", nargs="*", default=[], help="text or .jsonl; may be repeated")
     add("-o", "--output", metavar="OUT.gguf", help="file to write (default: MODEL-lora.gguf, or MODEL-tuned.gguf)")
     add = parser.add_argument_group("adapter").add_argument
     add("--lora-rank", type=int_in(1), metavar="N", help="rows of an adapter's matrices (default: 8)")
@@ -66,22 +76,23 @@ def main(argv: Sequence[str]) -> int:
             return _train(trainer, args, out)
     if not args.files:
         raise UsageError("DATA: a file is needed (nanollm finetune --help tells more)")
-    initial = None if is_full else _create(args, out)
-    defaults = {"rate": _RATE_FULL if is_full else _RATE, "decay": 0.0}
-    try:
-        trainer = Trainer(
-            args.model,
-            args.files,
-            adapter=initial,
-            held_out=getattr(args, "eval_data", ()),
-            options=TrainOptions(**(defaults | given(args))),
-            checkpoint=checkpoint,
-            template=getattr(args, "chat_template", None),
-            memo=memo_of(args),
-        )
-    finally:
-        if initial is not None:
-            initial.unlink(missing_ok=True)  # it is mapped, or not needed
+    with termination_as_interrupt():
+        initial = None if is_full else _create(args, out)
+        defaults = {"rate": _RATE_FULL if is_full else _RATE, "decay": 0.0}
+        try:
+            trainer = Trainer(
+                args.model,
+                args.files,
+                adapter=initial,
+                held_out=getattr(args, "eval_data", ()),
+                options=TrainOptions(**(defaults | given(args))),
+                checkpoint=checkpoint,
+                template=getattr(args, "chat_template", None),
+                memo=memo_of(args),
+            )
+        finally:
+            if initial is not None:
+                initial.unlink(missing_ok=True)  # it is mapped, or not needed
     with trainer:
         return _train(trainer, args, out)
 

@@ -11,7 +11,18 @@ from ..convert.write import OUTTYPES
 from ..train import ARCHITECTURES, ModelConfig, Trainer, TrainOptions, create_model, read_config
 from .common import UsageError
 from .options import int_in
-from .training import DATA_HELP, add_options, checkpoint_of, given, memo_of, new_parser, parse, resume, train
+from .training import (
+    DATA_HELP,
+    add_options,
+    checkpoint_of,
+    given,
+    memo_of,
+    new_parser,
+    parse,
+    resume,
+    termination_as_interrupt,
+    train,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -40,9 +51,9 @@ def main(argv: Sequence[str]) -> int:
         _EPILOG,
         usage="OUT.gguf DATA... (--arch NAME ... | --config FILE.json | --from MODEL.gguf) [options]",
     )
-    parser.set_defaults(data=[], files=[])
+    parser.set_defaults(data=[])
     parser.add_argument("output", metavar="OUT.gguf", help="file to write")
-    parser.add_argument("files", metavar="DATA", nargs="*", help="text or .jsonl; may be repeated")
+    parser.add_argument("files", metavar="DATA", nargs="*", default=[], help="text or .jsonl; may be repeated")
     _add_model(parser)
     add_options(parser, rate=TrainOptions().rate, decay=TrainOptions().decay)
     args = parse(parser, argv)
@@ -58,20 +69,21 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError("DATA: a file is needed (nanollm train --help tells more)")
     if "source" in args:
         _refuse_model(args, "a model that is begun with --from is made as that one is", but=("source",))
-    initial = None if "source" in args else _create(args, out)
-    try:
-        trainer = Trainer(
-            args.source if initial is None else initial,
-            data,
-            held_out=getattr(args, "eval_data", ()),
-            options=TrainOptions(**given(args)),
-            checkpoint=checkpoint,
-            template=getattr(args, "chat_template", None),
-            memo=memo_of(args),
-        )
-    finally:
-        if initial is not None:
-            initial.unlink(missing_ok=True)  # it is mapped, or not needed
+    with termination_as_interrupt():
+        initial = None if "source" in args else _create(args, out)
+        try:
+            trainer = Trainer(
+                args.source if initial is None else initial,
+                data,
+                held_out=getattr(args, "eval_data", ()),
+                options=TrainOptions(**given(args)),
+                checkpoint=checkpoint,
+                template=getattr(args, "chat_template", None),
+                memo=memo_of(args),
+            )
+        finally:
+            if initial is not None:
+                initial.unlink(missing_ok=True)  # it is mapped, or not needed
     with trainer:
         return train(trainer, args, out)
 

@@ -7,8 +7,8 @@ import json
 import math
 import os
 import signal
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -111,7 +111,7 @@ def new_parser(name: str, description: str, epilog: str, usage: str) -> Argument
 
 def parse(parser: ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
     """What was given."""
-    args = parser.parse(argv)
+    args = parser.parse(argv, is_mixed=True)
     if getattr(args, "resume", False) and getattr(args, "restart", False):
         raise UsageError("--resume and --restart: give one of the two")
     if "separator" in args:
@@ -119,6 +119,16 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
     if "cpu" in args:
         _core.set_cpu_level(args.cpu)
     return args
+
+
+@contextmanager
+def termination_as_interrupt() -> Iterator[None]:
+    """SIGTERM is what Ctrl-C is, so that a run that is ended before its first step leaves nothing behind."""
+    old = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
 
 
 def given(args: argparse.Namespace) -> dict[str, Any]:
