@@ -10,7 +10,7 @@ except ModuleNotFoundError as error:
         "Install with pip install . and start Python elsewhere, or with -P"
     ) from None
 
-from nanollm._types import Limits, Memory, SamplerParams, TensorInfo
+from nanollm._types import Device, Limits, Memory, SamplerParams, TensorInfo
 from nanollm.errors import (
     ArgumentError,
     CancelledError,
@@ -27,12 +27,13 @@ from nanollm.errors import (
 from nanollm.export import ExportReport, export
 from nanollm.generation import Generation, Timings
 from nanollm.merge import MergeReport, merge
-from nanollm.model import MemoryReport, Model
+from nanollm.model import MemoryReport, Model, devices
 from nanollm.quantize import QuantizedTensor, QuantizeReport, quantize
 
 __all__ = [
     "ArgumentError",
     "CancelledError",
+    "Device",
     "ExportReport",
     "FileError",
     "FormatError",
@@ -54,6 +55,7 @@ __all__ = [
     "TensorInfo",
     "Timings",
     "UnsupportedError",
+    "devices",
     "export",
     "merge",
     "quantize",

@@ -215,6 +215,16 @@ cdef extern from "ggml_core.h" nogil:
         bint importance
         nano_optimizer optimizer
         int32_t history
+        int32_t n_gpu_layers
+        int32_t device
+
+    ctypedef struct nano_device:
+        char[96] name
+        char[32] image
+        int32_t compute_capability
+        bint shares_memory
+        uint64_t memory_available
+        uint64_t memory_total
 
     ctypedef struct nano_memory:
         uint64_t weights
@@ -228,6 +238,9 @@ cdef extern from "ggml_core.h" nogil:
         uint64_t bookkeeping
         uint64_t allocated
         uint64_t total
+        uint64_t device
+        uint64_t device_weights
+        uint64_t device_cache
 
     ctypedef struct nano_plan
 
@@ -237,6 +250,8 @@ cdef extern from "ggml_core.h" nogil:
     void nano_model_free(nano_model *model)
     int64_t nano_model_n_vocab(const nano_model *model)
     nano_limits nano_limits_default()
+    int32_t nano_device_count()
+    nano_status nano_device_at(int32_t i, nano_device *out, nano_error *err)
     nano_status nano_plan_create(const nano_model *model, const nano_limits *limits, nano_plan **out, nano_error *err)
     void nano_plan_free(nano_plan *plan)
     nano_memory nano_plan_memory(const nano_plan *plan)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Buffer
 
-from nanollm._types import Limits, Memory, Param, QuantizeStep, SamplerParams, TensorInfo
+from nanollm._types import Device, Limits, Memory, Param, QuantizeStep, SamplerParams, TensorInfo
 
 DIM_T: Final[int]
 """Stands in a shape for the tokens of a step."""
@@ -44,6 +44,12 @@ def cpu_levels() -> list[str]: ...
 def set_cpu_level(level: str | None) -> None: ...
 def default_threads() -> int: ...
 def limits_default() -> Limits: ...
+def device_count() -> int:
+    """Devices that can run layers; 0 without a driver, or where this library is built without."""
+
+def device(i: int) -> Device:
+    """One of them. Raises NotFoundError or UnsupportedError that says why there is none."""
+
 def sampler_params_default() -> SamplerParams: ...
 
 @final

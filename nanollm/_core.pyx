@@ -9,7 +9,7 @@ and no view can dangle.
 import os
 from array import array
 
-from nanollm._types import Limits, Memory, Param, QuantizeStep, SamplerParams, TensorInfo
+from nanollm._types import Device, Limits, Memory, Param, QuantizeStep, SamplerParams, TensorInfo
 from nanollm.errors import ArgumentError, NotFoundError, error_from_status
 
 cimport cython

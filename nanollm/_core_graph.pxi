@@ -212,7 +212,8 @@ cdef object _limits_from_c(nano_limits c):
     return Limits(n_ctx=c.n_ctx, n_batch=c.n_batch, n_slots=c.n_slots, n_outputs=c.n_outputs, n_threads=c.n_threads,
                   n_threads_batch=c.n_threads_batch, cpu_mask=mask, poll=c.poll,
                   type_k=_type_str(c.type_k), type_v=_type_str(c.type_v), deterministic=c.deterministic,
-                  importance=c.importance, optimizer=_OPTIMIZERS[<int>c.optimizer], history=c.history)
+                  importance=c.importance, optimizer=_OPTIMIZERS[<int>c.optimizer], history=c.history,
+                  n_gpu_layers=c.n_gpu_layers, device=c.device)
 
 
 cdef nano_limits _limits_to_c(limits) except *:
@@ -240,11 +241,33 @@ cdef nano_limits _limits_to_c(limits) except *:
         number = _OPTIMIZERS.index(limits.optimizer)
         c.optimizer = <nano_optimizer>number
         c.history = _int32("limits: history", limits.history)
+        c.n_gpu_layers = _int32("limits: n_gpu_layers", limits.n_gpu_layers)
+        c.device = _int32("limits: device", limits.device)
     return c
 
 
 def limits_default():
     return _limits_from_c(nano_limits_default())
+
+
+def device_count():
+    cdef int32_t n
+    with nogil:
+        n = nano_device_count()
+    return n
+
+
+def device(i):
+    cdef nano_error err
+    cdef nano_status status
+    cdef nano_device d
+    cdef int32_t c_i = _int32("device", i)
+    with nogil:
+        status = nano_device_at(c_i, &d, &err)
+    _check(status, &err)
+    return Device(name=d.name.decode("utf-8", "replace"), image=d.image.decode("utf-8", "replace"),
+                  compute_capability=d.compute_capability, shares_memory=d.shares_memory,
+                  memory_available=d.memory_available, memory_total=d.memory_total)
 
 
 cdef class _Plan(_Handle):
@@ -293,7 +316,8 @@ cdef class Plan:
         cdef nano_memory m = nano_plan_memory(self.get_made().p)
         return Memory(weights=m.weights, cache=m.cache, activations=m.activations, outputs=m.outputs,
                       scratch=m.scratch, parameters=m.parameters, gradients=m.gradients, optimizer=m.optimizer,
-                      bookkeeping=m.bookkeeping, allocated=m.allocated, total=m.total)
+                      bookkeeping=m.bookkeeping, allocated=m.allocated, total=m.total, device=m.device,
+                      device_weights=m.device_weights, device_cache=m.device_cache)
 
     @property
     def limits(self):

@@ -55,6 +55,10 @@ class Limits:
     """Whose state a training session keeps room for: "none", "adam" or "lbfgs"."""
     history: int = 0
     """Of "lbfgs": pairs of steps and gradients kept."""
+    n_gpu_layers: int = 0
+    """The last so many layers, and the output, on a device; -1: as many as it has memory for."""
+    device: int = 0
+    """Which of `devices()`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,25 @@ class Memory:
     allocated: int
     """All but the weights."""
     total: int
+    device: int = 0
+    """What a device holds; counted in `total` where its memory is the processor's."""
+    device_weights: int = 0
+    device_cache: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that can run layers."""
+
+    name: str
+    image: str
+    """The device code that it will run; empty: this build has none for it."""
+    compute_capability: int
+    """53 is 5.3."""
+    shares_memory: bool
+    """With the processor: everything is counted once."""
+    memory_available: int
+    memory_total: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from . import _core
-from ._types import Limits, Memory, TensorInfo
+from ._types import Device, Limits, Memory, TensorInfo
 from .errors import ArgumentError, CancelledError, FileError, FormatError, LimitError, MemoryLimitError, NotFoundError
 from .generation import Generation, GenerationOptions
 
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from .chat import ChatTemplate, Message
     from .lora import AdapterLike
 
-__all__ = ["DEFAULT_N_CTX", "MemoryReport", "Model", "default_model_path"]
+__all__ = ["DEFAULT_N_CTX", "MemoryReport", "Model", "default_model_path", "devices"]
 
 DEFAULT_N_CTX = 4096
 """Positions a model is opened with when the caller names no number and its own context is not shorter."""
 
 MAX_N_CTX = 2**31 - 1
+LAYERS_AUTO = -1
+"""As many layers as a device has memory for."""
 _LOGITS_BYTES = 4 << 20  # for the rows of one step when the caller names no n_outputs
 
 _open_models: weakref.WeakSet[Model] = weakref.WeakSet()
@@ -46,7 +48,12 @@ def default_model_path() -> str:
     return str(path)
 
 
-@dataclass(frozen=True, slots=True)
+def devices() -> list[Device]:
+    """The devices that can run layers (`n_gpu_layers`), in the order of their numbers; none without a driver."""
+    return [_core.device(i) for i in range(_core.device_count())]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryReport(Memory):
     """The exact bytes of a plan, and what the process could use when it was made."""
 
@@ -55,15 +62,35 @@ class MemoryReport(Memory):
     """What the plan is for."""
     largest_n_ctx: int | None = None
     """The longest context, up to the model's own, that would fit; None where it was not asked for."""
+    device_available: int = 0
+    """What is free on the device that runs layers, and what it is; 0 and empty where none does."""
+    device_name: str = ""
+    device_image: str = ""
+    device_shares_memory: bool = False
 
     @classmethod
     def of(cls, plan: _core.Plan) -> MemoryReport:
         """What `plan` needs, beside what there is now."""
-        return cls(**asdict(plan.memory), available=_core.memory_available(), limits=plan.limits)
+        report = cls(**asdict(plan.memory), available=_core.memory_available(), limits=plan.limits)
+        if report.device == 0:
+            return report
+        device = _core.device(report.limits.device)
+        return replace(
+            report,
+            device_available=device.memory_available,
+            device_name=device.name,
+            device_image=device.image,
+            device_shares_memory=device.shares_memory,
+        )
 
     @property
     def fits(self) -> bool:
-        return self.total <= self.available
+        return self.total <= self.available and self.fits_device
+
+    @property
+    def fits_device(self) -> bool:
+        """Whether the device has room for its layers; true where it has none."""
+        return self.device <= self.device_available
 
     def table(self) -> str:
         """A line a kind of memory, with its size."""
@@ -81,10 +108,41 @@ class MemoryReport(Memory):
             ("total", self.total, ""),
             ("available", self.available, ""),
         ]
+        if self.device:
+            shared = "counted above, too: its memory is the same" if self.device_shares_memory else ""
+            rows += [
+                ("gpu weights", self.device_weights, f"the last {limits.n_gpu_layers} layers, the output"),
+                ("gpu KV cache", self.device_cache, ""),
+                ("gpu rest", self._device_rest, "activations, logits, inputs"),
+                ("gpu total", self.device, shared),
+                (
+                    "gpu free",
+                    self.device_available,
+                    f"device {limits.device}, {self.device_name}, device code {self.device_image}",
+                ),
+            ]
         return "\n".join(f"{name:<12}{n / (1 << 20):12.2f} MiB  {note}".rstrip() for name, n, note in rows)
 
     def __str__(self) -> str:
         return self.table()
+
+    @property
+    def _device_rest(self) -> int:
+        return self.device - self.device_weights - self.device_cache
+
+    def device_refusal(self, path: str, n_layers: int) -> str:
+        """The same about the device, where `n_layers` layers would fit."""
+
+        def mib(n: int) -> str:
+            return f"{n / (1 << 20):.1f} MiB"
+
+        limits = self.limits
+        return (
+            f"{path}: does not fit into the memory of device {limits.device} ({self.device_name}): "
+            f"{limits.n_gpu_layers} layers need {mib(self.device)} (weights {mib(self.device_weights)}, KV cache "
+            f"{mib(self.device_cache)} for a context of {limits.n_ctx}, rest {mib(self._device_rest)}), "
+            f"{mib(self.device_available)} are available; {n_layers} layers would fit (-ngl)"
+        )
 
     def refusal(self, path: str) -> str:
         """One line that says what is needed, what there is, and what would fit."""
@@ -114,6 +172,8 @@ class Model:
     calling thread while it computes; 0 takes the fast ones where the system tells them apart. `poll`: how idle
     threads wait, from 0, asleep, to 100, awake. `adapters`: LoRA adapters to apply, each a GGUF file or a file and
     what its addition is multiplied with; what the model evaluates, and keeps of a prompt, is that of all of them.
+    `n_gpu_layers`: the last so many layers, and the output, run on a device, whose number `device` is
+    (`nanollm.devices()`); "auto" takes as many as it has memory for, none where there is no device.
 
     One session belongs to a model. Calls from several threads are safe and wait for each other; for work side
     by side, open the file once a thread: the operating system shares the mapped weights. A forked child opens
@@ -137,6 +197,8 @@ class Model:
         cpu_mask: int = 0,
         poll: int = 50,
         adapters: Sequence[AdapterLike] = (),
+        n_gpu_layers: int | str = 0,
+        device: int = 0,
     ) -> None:
         start = time.perf_counter()
         check_forced_level()
@@ -149,9 +211,12 @@ class Model:
             self._gguf, self._core, n_ctx, n_threads, n_batch, n_slots, n_outputs, deterministic, cache_type
         )
         limits = _with_threads(limits, n_threads_batch, cpu_mask, poll)
+        limits = _with_device(limits, n_gpu_layers, device)
         plan = _core.Plan(self._core, replace(limits, importance=importance))
         self.memory = MemoryReport.of(plan)
         """The plan's table: exact bytes, kind by kind."""
+        if check_memory:
+            check_device(self._core, self.path, self.memory)
         if check_memory and not self.memory.fits:
             report = replace(self.memory, largest_n_ctx=_largest_n_ctx(self._gguf, self._core, self.memory))
             raise MemoryLimitError(report.refusal(self.path))
@@ -180,11 +245,14 @@ class Model:
         n_outputs: int | None = None,
         cache_type: str | tuple[str, str] = "f16",
         adapters: Sequence[AdapterLike] = (),
+        n_gpu_layers: int | str = 0,
+        device: int = 0,
     ) -> MemoryReport:
         """What `Model` would need, with the longest context that would fit. Nothing is loaded."""
         with _core.Gguf.open(default_model_path() if path is None else path) as gguf:
             core = _bind(gguf, _open_adapters(adapters))
             limits = _limits(gguf, core, n_ctx, n_threads, n_batch, n_slots, n_outputs, False, cache_type)
+            limits = _with_device(limits, n_gpu_layers, device)
             report = MemoryReport.of(_core.Plan(core, limits))
             return replace(report, largest_n_ctx=_largest_n_ctx(gguf, core, report))
 
@@ -571,6 +639,23 @@ def _with_threads(limits: Limits, n_threads_batch: int, cpu_mask: int, poll: int
     if not 0 <= cpus < 1 << 256:
         raise ArgumentError(f"cpu_mask: {cpus:#x}, expected CPUs 0 to 255, bit by bit")
     return replace(limits, n_threads_batch=n_threads_batch, cpu_mask=cpus, poll=poll)
+
+
+def _with_device(limits: Limits, n_gpu_layers: int | str, device: int) -> Limits:
+    if n_gpu_layers == "auto":
+        n_gpu_layers = LAYERS_AUTO
+    elif isinstance(n_gpu_layers, str) or not 0 <= operator.index(n_gpu_layers) <= MAX_N_CTX:
+        raise ArgumentError(f"n_gpu_layers: {n_gpu_layers}, expected 0 to {MAX_N_CTX}, or auto")
+    if not 0 <= operator.index(device) <= MAX_N_CTX:
+        raise ArgumentError(f"device: {device}, expected 0 to {MAX_N_CTX}")
+    return replace(limits, n_gpu_layers=n_gpu_layers, device=device)
+
+
+def check_device(core: _core.CoreModel, path: str, report: MemoryReport) -> None:
+    """Raises MemoryLimitError where the device has not the memory for its layers."""
+    if not report.fits_device:
+        most = _core.Plan(core, replace(report.limits, n_gpu_layers=LAYERS_AUTO)).limits.n_gpu_layers
+        raise MemoryLimitError(report.device_refusal(path, most))
 
 
 def _limits(

@@ -183,6 +183,7 @@ static void set_limit(nano_limits *l, axis_name axis, int32_t value) {
         case AXIS_THREADS: l->n_threads = value; break;
         case AXIS_THREADS_BATCH: l->n_threads_batch = value; break;
         case AXIS_POLL: l->poll = value; break;
+        case AXIS_LAYERS: l->n_gpu_layers = value; break;
         default: l->deterministic = value != 0; break;
     }
 }
@@ -204,6 +205,7 @@ static int run_file(bench *b, nano_limits limits) {
                       {given(&o->bench_threads, &zero), 0},
                       {given(&o->bench_threads_batch, &zero), 0},
                       {given(&o->bench_poll, &usual.poll), usual.poll},
+                      {given(&o->bench_layers, &zero), 0},
                       {given(&o->bench_deterministic, &zero), 0}};
     double n_all = 1;
     for (int a = 0; a < N_AXES; a++) {

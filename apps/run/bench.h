@@ -12,6 +12,7 @@ typedef enum axis_name {
     AXIS_THREADS,
     AXIS_THREADS_BATCH,
     AXIS_POLL,
+    AXIS_LAYERS,
     AXIS_DETERMINISTIC,
     N_AXES
 } axis_name;

@@ -60,7 +60,11 @@ typedef struct column {
     text cell;
 } column;
 
-enum { N_COLUMNS = 14 };
+enum { N_COLUMNS = 15 };
+
+static void add_backend(text *t, const nano_limits *l) {
+    text_addf(t, l->n_gpu_layers > 0 ? "CUDA" : "CPU %s", nano_cpu_level());
+}
 
 static void fill_cells(const bench *b, column *c) {
     const nano_limits *l = &b->limits;
@@ -69,17 +73,18 @@ static void fill_cells(const bench *b, column *c) {
     text_addf(&c[0].cell, "%s", b->model_type);
     text_add_bytes(&c[1].cell, b->model_size);
     text_addf(&c[2].cell, "%.2f %s", (double)b->n_params / (is_large ? 1e9 : 1e6), is_large ? "B" : "M");
-    text_addf(&c[3].cell, "CPU %s", nano_cpu_level());
+    add_backend(&c[3].cell, l);
     text_addf(&c[4].cell, "%" PRId32, l->n_threads);
     text_addf(&c[5].cell, "%" PRId32, l->n_batch);
     text_addf(&c[6].cell, "%" PRId32, l->n_threads_batch);
     text_addf(&c[7].cell, "%s", mask_digits(l->cpu_mask, mask));
     text_addf(&c[8].cell, "%" PRId32, l->poll);
-    text_addf(&c[9].cell, "%s", small_name(l->type_k, name));
-    text_addf(&c[10].cell, "%s", small_name(l->type_v, name));
-    text_addf(&c[11].cell, "%d", l->deterministic ? 1 : 0);
-    bench_add_test(&c[12].cell, &b->test);
-    text_addf(&c[13].cell, "%.2f \xC2\xB1 %.2f", b->avg_ts, b->stddev_ts);
+    text_addf(&c[9].cell, "%" PRId32, l->n_gpu_layers);
+    text_addf(&c[10].cell, "%s", small_name(l->type_k, name));
+    text_addf(&c[11].cell, "%s", small_name(l->type_v, name));
+    text_addf(&c[12].cell, "%d", l->deterministic ? 1 : 0);
+    bench_add_test(&c[13].cell, &b->test);
+    text_addf(&c[14].cell, "%.2f \xC2\xB1 %.2f", b->avg_ts, b->stddev_ts);
 }
 
 static void emit_markdown(const bench *b, line_kind kind) {
@@ -93,6 +98,7 @@ static void emit_markdown(const bench *b, line_kind kind) {
                                  {"n_threads_batch", 15, is_shown[AXIS_THREADS_BATCH], {NULL, 0, 0}},
                                  {"cpu_mask", 10, b->options->cpu_mask != NULL, {NULL, 0, 0}},
                                  {"poll", 4, is_shown[AXIS_POLL], {NULL, 0, 0}},
+                                 {"ngl", 3, is_shown[AXIS_LAYERS], {NULL, 0, 0}},
                                  {"type_k", 6, is_shown[AXIS_TYPE_K], {NULL, 0, 0}},
                                  {"type_v", 6, is_shown[AXIS_TYPE_V], {NULL, 0, 0}},
                                  {"deterministic", 13, is_shown[AXIS_DETERMINISTIC], {NULL, 0, 0}},
@@ -127,12 +133,15 @@ typedef struct field {
     const char *string;
     double number;
 } field;
-enum { N_FIELDS = 24 };
+enum { N_FIELDS = 26 };
 
 static void collect_fields(const bench *b, field out[N_FIELDS]) {
     static char backend[64], mask[80], type_k[16], type_v[16];
-    (void)snprintf(backend, sizeof backend, "CPU %s", nano_cpu_level());
     const nano_limits *l = &b->limits;
+    text shown = {NULL, 0, 0};
+    add_backend(&shown, l);
+    (void)snprintf(backend, sizeof backend, "%s", shown.data);
+    text_free(&shown);
     const field fields[N_FIELDS] = {{"version", FIELD_TEXT, nano_version(), 0},
                                     {"cpu_level", FIELD_TEXT, nano_cpu_level(), 0},
                                     {"backend", FIELD_TEXT, backend, 0},
@@ -145,6 +154,8 @@ static void collect_fields(const bench *b, field out[N_FIELDS]) {
                                     {"n_threads_batch", FIELD_INT, NULL, l->n_threads_batch},
                                     {"cpu_mask", FIELD_TEXT, mask_digits(l->cpu_mask, mask), 0},
                                     {"poll", FIELD_INT, NULL, l->poll},
+                                    {"n_gpu_layers", FIELD_INT, NULL, l->n_gpu_layers},
+                                    {"device", FIELD_INT, NULL, l->device},
                                     {"type_k", FIELD_TEXT, small_name(l->type_k, type_k), 0},
                                     {"type_v", FIELD_TEXT, small_name(l->type_v, type_v), 0},
                                     {"deterministic", FIELD_BOOL, NULL, l->deterministic ? 1 : 0},

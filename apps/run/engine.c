@@ -174,7 +174,9 @@ int engine_limits(const options *o, nano_limits *out) {
                  {"-t", o->n_threads, &out->n_threads},
                  {"-tb", o->n_threads_batch, &out->n_threads_batch},
                  {"--slots", o->n_slots, &out->n_slots},
-                 {"--poll", o->poll, &out->poll}};
+                 {"--poll", o->poll, &out->poll},
+                 {"-ngl", o->n_gpu_layers, &out->n_gpu_layers},
+                 {"-dev", o->device, &out->device}};
     *out = nano_limits_default();
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         if (sizes[i].value > INT32_MAX) {
@@ -253,7 +255,9 @@ int engine_plan(engine *e, int64_t n_ctx, nano_limits limits) {
     e->limits = nano_plan_limits(e->plan);
     e->memory = nano_plan_memory(e->plan);
     e->available = nano_memory_available();
-    return EXIT_OK;
+    e->device = (nano_device){.image = ""};
+    return e->memory.device == 0 || nano_device_at(e->limits.device, &e->device, &err) == NANO_OK ? EXIT_OK
+                                                                                                  : failed(&err);
 }
 
 int engine_find_largest(engine *e) {
@@ -264,11 +268,40 @@ int engine_find_largest(engine *e) {
     return nano_plan_fit(e->model, &limits, e->available, &e->largest_n_ctx, &err) == NANO_OK ? EXIT_OK : failed(&err);
 }
 
-bool engine_fits(const engine *e) { return e->memory.total <= e->available; }
+static bool fits_device(const engine *e) { return e->memory.device <= e->device.memory_available; }
+
+bool engine_fits(const engine *e) { return e->memory.total <= e->available && fits_device(e); }
+
+/* Refuses what the device has no room for. */
+static int refuse_device(const engine *e) {
+    const double mib = 1048576.0;
+    const nano_memory *m = &e->memory;
+    nano_limits limits = e->limits;
+    nano_plan *plan = NULL;
+    nano_error err = {NANO_OK, ""};
+    limits.n_gpu_layers = -1;
+    if (nano_plan_create(e->model, &limits, &plan, &err) != NANO_OK) {
+        return failed(&err);
+    }
+    limits = nano_plan_limits(plan);
+    nano_plan_free(plan);
+    return fail(EXIT_ERROR,
+                "%s: does not fit into the memory of device %" PRId32 " (%s): %" PRId32
+                " layers need %.1f MiB (weights "
+                "%.1f MiB, KV cache %.1f MiB for a context of %" PRId32 ", rest %.1f MiB), %.1f MiB are available; "
+                "%" PRId32 " layers would fit (-ngl)",
+                e->path, e->limits.device, e->device.name, e->limits.n_gpu_layers, (double)m->device / mib,
+                (double)m->device_weights / mib, (double)m->device_cache / mib, e->limits.n_ctx,
+                (double)(m->device - m->device_weights - m->device_cache) / mib,
+                (double)e->device.memory_available / mib, limits.n_gpu_layers);
+}
 
 int engine_check_memory(engine *e) {
     const double mib = 1048576.0;
     const nano_memory *m = &e->memory;
+    if (!fits_device(e)) {
+        return refuse_device(e);
+    }
     if (engine_fits(e)) {
         return EXIT_OK;
     }

@@ -15,6 +15,7 @@ typedef struct engine {
     nano_limits limits;
     nano_memory memory;
     uint64_t available;    /* bytes this process may use, when the plan was made */
+    nano_device device;    /* that runs layers, as it was then; all 0: none does */
     int64_t n_ctx_train;   /* 0: the file does not say */
     int32_t largest_n_ctx; /* that would fit; engine_plan does not ask, engine_find_largest does */
     nano_tokenizer *tokenizer;

@@ -3,6 +3,7 @@
  * the GGUF file carries, or FILE.nanollm beside it, says how to compute.
  */
 #include "generate.h"
+#include "report.h"
 
 #include <string.h>
 
@@ -16,6 +17,13 @@ static const struct {
     {"bench", "nanollm-run bench", COMMAND_BENCH, run_bench},
     {"info", "nanollm-run info", COMMAND_INFO, run_info},
 };
+
+static void list_devices(void) {
+    text t = {NULL, 0, 0};
+    report_devices(&t);
+    emit(t.data, t.size);
+    text_free(&t);
+}
 
 int main(int argc, char **argv) {
     options o;
@@ -34,6 +42,8 @@ int main(int argc, char **argv) {
         emit("nanollm ", 8);
         emit(nano_version(), strlen(nano_version()));
         emit("\n", 1);
+    } else if (code == EXIT_OK && o.list_devices) {
+        list_devices();
     } else if (code == EXIT_OK) {
         code = commands[chosen].run(&o);
     }

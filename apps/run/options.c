@@ -22,7 +22,8 @@ typedef enum kind {
     KIND_SCALED, /* adapters: FILE:SCALE */
     KIND_BIAS,   /* biases */
     KIND_LIST,   /* numbers: 512; 1,2,4; 1-8*2 */
-    KIND_PAIR    /* numbers, two at a time */
+    KIND_PAIR,   /* numbers, two at a time */
+    KIND_LAYERS  /* int64_t, or auto: LAYERS_AUTO */
 } kind;
 
 typedef struct option {
@@ -42,6 +43,8 @@ typedef struct option {
 #define EVERY (GEN | FIT | BENCH | INFO)
 #define LEAST (-INFINITY)
 #define MOST INFINITY
+
+#define LAYERS_AUTO (-1) /* of a LIST, too: where it is the least, there may be "auto" for it */
 
 #define CACHE_TYPES "f32, f16, q8_0, q4_0"
 
@@ -183,10 +186,20 @@ static bool read_span(const option *o, const char *s, const char *end, numbers *
     return true;
 }
 
+/* "auto" in a list that takes it. */
+static bool read_auto(const option *o, const char *s, const char *end, numbers *out) {
+    if (o->low > LAYERS_AUTO || end - s != 4 || strncmp(s, "auto", 4) != 0 || out->n == MAX_LIST) {
+        return false;
+    }
+    out->items[out->n++] = LAYERS_AUTO;
+    return true;
+}
+
 static bool read_list(const option *o, const char *s, numbers *out) {
     for (const char *comma = s; comma != NULL; s = comma + 1) {
         comma = strchr(s, ',');
-        if (!read_span(o, s, comma != NULL ? comma : s + strlen(s), out)) {
+        const char *end = comma != NULL ? comma : s + strlen(s);
+        if (!read_auto(o, s, end, out) && !read_span(o, s, end, out)) {
             return false;
         }
         if (comma == NULL) {
@@ -249,6 +262,14 @@ static int take_value(options *o, const option *row, const char *name, const cha
     void *at = (char *)o + row->offset;
     int64_t integer;
     switch (row->kind) {
+        case KIND_LAYERS:
+            if (strcmp(value, "auto") == 0) {
+                *(int64_t *)at = LAYERS_AUTO;
+                return EXIT_OK;
+            }
+            return read_int(row, value, at)
+                       ? EXIT_OK
+                       : fail_usage(name, "expected a number of layers or auto, found '%s'", value);
         case KIND_INT: return read_int(row, value, at) ? EXIT_OK : fail_range(row, name, value);
         case KIND_INT32:
             if (!read_int(row, value, &integer)) {
@@ -348,10 +369,10 @@ static int parse_word(options *o, int argc, char **argv, int *i) {
 int options_parse(options *o, command which, int argc, char **argv) {
     *o = defaults(which);
     int code = EXIT_OK;
-    for (int i = 0; i < argc && code == EXIT_OK && !o->help && !o->version; i++) {
+    for (int i = 0; i < argc && code == EXIT_OK && !o->help && !o->version && !o->list_devices; i++) {
         code = parse_word(o, argc, argv, &i);
     }
-    if (code != EXIT_OK || o->help || o->version) {
+    if (code != EXIT_OK || o->help || o->version || o->list_devices) {
         return code;
     }
     if (o->models.n == 0) {

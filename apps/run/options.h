@@ -35,12 +35,13 @@ typedef struct numbers {
 
 typedef struct options {
     command command;
-    bool help, version, verbose, json;
+    bool help, version, list_devices, verbose, json;
     /* model */
     words models; /* -m; all but bench use the last */
     adapters adapters;
     int64_t n_ctx; /* -1: not given */
     int64_t n_batch, n_threads, n_threads_batch, n_slots, poll;
+    int64_t n_gpu_layers, device; /* n_gpu_layers -1: as many as fit */
     const char *cpu_mask, *cpu_range, *cpu;
     words type_k, type_v; /* all but bench use the last */
     bool deterministic;
@@ -63,7 +64,7 @@ typedef struct options {
     bool ignore_eos;
     /* bench */
     numbers bench_prompt, bench_gen, bench_pairs, bench_depth, bench_batch, bench_threads, bench_threads_batch,
-        bench_poll, bench_deterministic;
+        bench_poll, bench_layers, bench_deterministic;
     int64_t repetitions;
     bool warmup, progress;
     const char *output;

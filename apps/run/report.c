@@ -181,7 +181,7 @@ void report_metadata(text *t, const nano_gguf *gguf) {
 void report_memory(text *t, const engine *e) {
     const nano_memory *m = &e->memory;
     const nano_limits *l = &e->limits;
-    char cache[128], slots[32] = "", batch[64], rows[64], threads[64];
+    char cache[128], slots[32] = "", batch[64], rows[64], threads[64], layers[64], device[160];
     const char *type_k = nano_type_name(l->type_k), *type_v = nano_type_name(l->type_v);
     if (l->n_slots != 1) {
         (void)snprintf(slots, sizeof slots, " x %" PRId32 " slots", l->n_slots);
@@ -195,6 +195,9 @@ void report_memory(text *t, const engine *e) {
     (void)snprintf(batch, sizeof batch, "steps of at most %" PRId32 " tokens", l->n_batch);
     (void)snprintf(rows, sizeof rows, "at most %" PRId32 " rows a step", l->n_outputs);
     (void)snprintf(threads, sizeof threads, "%" PRId32 " threads", l->n_threads);
+    (void)snprintf(layers, sizeof layers, "the last %" PRId32 " layers, the output", l->n_gpu_layers);
+    (void)snprintf(device, sizeof device, "device %" PRId32 ", %s, device code %s", l->device, e->device.name,
+                   e->device.image);
     const struct {
         const char *name;
         uint64_t bytes;
@@ -207,11 +210,44 @@ void report_memory(text *t, const engine *e) {
                  {"bookkeeping", m->bookkeeping, ""},
                  {"allocated", m->allocated, "all but the weights"},
                  {"total", m->total, ""},
-                 {"available", e->available, ""}};
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+                 {"available", e->available, ""},
+                 {"gpu weights", m->device_weights, layers},
+                 {"gpu KV cache", m->device_cache, ""},
+                 {"gpu rest", m->device - m->device_weights - m->device_cache, "activations, logits, inputs"},
+                 {"gpu total", m->device, e->device.shares_memory ? "counted above, too: its memory is the same" : ""},
+                 {"gpu free", e->device.memory_available, device}};
+    const size_t n_rows = sizeof table / sizeof table[0] - (m->device > 0 ? 0 : 5);
+    for (size_t i = 0; i < n_rows; i++) {
         const bool has_note = table[i].note[0] != '\0';
         text_addf(t, "%-12s%12.2f MiB%s%s\n", table[i].name, (double)table[i].bytes / mib, has_note ? "  " : "",
                   table[i].note);
+    }
+}
+
+void report_devices(text *t) {
+    const int32_t n = nano_device_count();
+    nano_device d;
+    nano_error err = {NANO_OK, ""};
+    for (int32_t i = 0; i < n; i++) {
+        if (nano_device_at(i, &d, &err) != NANO_OK) {
+            text_addf(t, "%" PRId32 ": %s\n", i, err.message);
+            continue;
+        }
+        text_addf(t, "%" PRId32 ": %s, compute capability %" PRId32 ".%" PRId32 ", ", i, d.name,
+                  d.compute_capability / 10, d.compute_capability % 10);
+        if (d.image[0] == '\0') {
+            text_addf(t, "no device code for it in this build\n");
+            continue;
+        }
+        text_addf(t, "device code %s, ", d.image);
+        text_add_bytes(t, d.memory_available);
+        text_addf(t, " free of ");
+        text_add_bytes(t, d.memory_total);
+        text_addf(t, "%s\n", d.shares_memory ? ", shared with the processor" : "");
+    }
+    if (n == 0) {
+        (void)nano_device_at(0, &d, &err);
+        text_addf(t, "no device: %s\n", err.message);
     }
 }
 
@@ -372,9 +408,10 @@ void report_memory_json(text *t, const engine *e, bool has_largest) {
               "\"weights\": %" PRIu64 ", \"cache\": %" PRIu64 ", \"activations\": %" PRIu64 ", \"outputs\": %" PRIu64
               ", \"scratch\": %" PRIu64 ", \"parameters\": %" PRIu64 ", \"gradients\": %" PRIu64
               ", \"optimizer\": %" PRIu64 ", \"bookkeeping\": %" PRIu64 ", \"allocated\": %" PRIu64
-              ", \"total\": %" PRIu64 ", \"available\": %" PRIu64,
+              ", \"total\": %" PRIu64 ", \"device\": %" PRIu64 ", \"device_weights\": %" PRIu64
+              ", \"device_cache\": %" PRIu64 ", \"available\": %" PRIu64,
               m->weights, m->cache, m->activations, m->outputs, m->scratch, m->parameters, m->gradients, m->optimizer,
-              m->bookkeeping, m->allocated, m->total, e->available);
+              m->bookkeeping, m->allocated, m->total, m->device, m->device_weights, m->device_cache, e->available);
     text_addf(t,
               ", \"limits\": {\"n_ctx\": %" PRId32 ", \"n_batch\": %" PRId32 ", \"n_slots\": %" PRId32
               ", \"n_outputs\": %" PRId32 ", \"n_threads\": %" PRId32 ", \"type_k\": \"%s\", \"type_v\": \"%s\""
@@ -384,13 +421,21 @@ void report_memory_json(text *t, const engine *e, bool has_largest) {
               l->n_threads_batch);
     add_mask(t, l->cpu_mask);
     /* Nothing is trained here. */
-    text_addf(t, ", \"poll\": %" PRId32 ", \"optimizer\": \"none\", \"history\": %" PRId32 "}, \"largest_n_ctx\": ",
-              l->poll, l->history);
+    text_addf(t,
+              ", \"poll\": %" PRId32 ", \"optimizer\": \"none\", \"history\": %" PRId32 ", \"n_gpu_layers\": %" PRId32
+              ", \"device\": %" PRId32 "}, \"largest_n_ctx\": ",
+              l->poll, l->history, l->n_gpu_layers, l->device);
     if (has_largest) {
         text_addf(t, "%" PRId32, e->largest_n_ctx);
     } else {
         text_addf(t, "null");
     }
+    text_addf(t, ", \"device_available\": %" PRIu64, e->device.memory_available);
+    text_addf(t, ", \"device_name\": ");
+    text_add_json(t, e->device.name, strlen(e->device.name));
+    text_addf(t, ", \"device_image\": ");
+    text_add_json(t, e->device.image, strlen(e->device.image));
+    text_addf(t, ", \"device_shares_memory\": %s", e->device.shares_memory ? "true" : "false");
 }
 
 void report_result_json(text *t, const generation *g, nano_str answer, const timings *spent) {

@@ -7,6 +7,8 @@
 /* The file at a glance: a row a fact, `n_vocab` 0 left out. */
 void report_file(text *t, const nano_gguf *gguf, int64_t n_vocab);
 void report_metadata(text *t, const nano_gguf *gguf);
+/* The devices that can run layers, a line each; or why there is none. */
+void report_devices(text *t);
 /* The plan's table. */
 void report_memory(text *t, const engine *e);
 /* The model, its memory, the machine. */
@@ -16,7 +18,7 @@ void report_prompt(text *t, const generation *g, bool verbose);
 /* The block at the end of a run. */
 void report_timings(text *t, const timings *spent);
 
-/* `"weights": ..., ..., "limits": {...}, "largest_n_ctx": ...` */
+/* `"weights": ..., ..., "limits": {...}, "largest_n_ctx": ...`, and what is known of the device */
 void report_memory_json(text *t, const engine *e, bool has_largest);
 /* One line with everything. */
 void report_result_json(text *t, const generation *g, nano_str answer, const timings *spent);

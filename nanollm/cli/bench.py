@@ -23,10 +23,10 @@ from .. import _core
 from .._types import Limits
 from ..errors import CancelledError, MemoryLimitError
 from ..lora import AdapterLike, bind, open_all
-from ..model import MAX_N_CTX, MemoryReport, check_forced_level, default_model_path
+from ..model import LAYERS_AUTO, MAX_N_CTX, MemoryReport, check_device, check_forced_level, default_model_path
 from ..models import build_program
 from .common import EXIT_OK, ArgumentParser, Interruptible, UsageError, emit, format_bytes, log
-from .options import CACHE_TYPES, add_adapters, int_in, mask
+from .options import CACHE_TYPES, LAYERS_FLAGS, add_adapters, add_device, add_list_devices, int_in, mask
 
 _EPILOG = """\
 examples:
@@ -92,6 +92,7 @@ class ModelFile:
         """A plan that fits; raises MemoryLimitError where it does not."""
         plan = _core.Plan(self._core, limits)
         report = MemoryReport.of(plan)
+        check_device(self._core, self.path, report)
         if not report.fits:
             raise MemoryLimitError(report.refusal(self.path))
         return plan
@@ -157,6 +158,8 @@ class Result:
     n_threads_batch: int
     cpu_mask: str
     poll: int
+    n_gpu_layers: int
+    device: int
     type_k: str
     type_v: str
     deterministic: bool
@@ -179,7 +182,7 @@ class Result:
         return cls(
             version=_core.version(),
             cpu_level=_core.cpu_level(),
-            backend=f"CPU {_core.cpu_level()}",
+            backend="CUDA" if limits.n_gpu_layers else f"CPU {_core.cpu_level()}",
             model_filename=file.path,
             model_type=file.type,
             model_size=file.size,
@@ -189,6 +192,8 @@ class Result:
             n_threads_batch=limits.n_threads_batch,
             cpu_mask=f"{limits.cpu_mask:#x}",
             poll=limits.poll,
+            n_gpu_layers=limits.n_gpu_layers,
+            device=limits.device,
             type_k=limits.type_k.lower(),
             type_v=limits.type_v.lower(),
             deterministic=limits.deterministic,
@@ -286,6 +291,9 @@ def _parser() -> ArgumentParser:
     add("-C", "--cpu-mask", action="append", type=_masks, metavar="LIST", help="CPUs that threads may run on, "
         "hexadecimal (default: the fast ones)")  # fmt: skip
     add("--poll", **_list("how idle threads wait, 0 asleep to 100 awake", "50", 0, 100))
+    add(*LAYERS_FLAGS, action="append", type=_layers, metavar="LIST", help="layers on a device, the last ones; auto: "
+        "as many as it has memory for (default: 0)")  # fmt: skip
+    add_device(add)
     for flag, name, what in (("-ctk", "--cache-type-k", "key"), ("-ctv", "--cache-type-v", "value")):
         add(flag, name, action="append", type=_names(CACHE_TYPES), metavar="LIST", help=f"types of the {what} cache: "
             f"{', '.join(CACHE_TYPES)} (default: f16)")  # fmt: skip
@@ -293,6 +301,7 @@ def _parser() -> ArgumentParser:
     add("--cpu", metavar="LEVEL", help="kernel level to use (default: the best this machine has)")
     add = parser.add_argument_group("output").add_argument
     add("-o", "--output", choices=tuple(_PRINTERS), default="md", help="format (default: md, a Markdown table)")
+    add_list_devices(add)
     add("--progress", action="store_true", help="tell each run on stderr")
     add("-h", "--help", action="help", help="print this and exit")
     return parser
@@ -326,6 +335,11 @@ def _span(word: str, low: int, high: int | None) -> list[int]:
     if not result or result[0] < low or (high is not None and result[-1] > high):
         raise argparse.ArgumentTypeError(f"{word!r}: expected {low} {'or more' if high is None else f'to {high}'}")
     return result
+
+
+def _layers(text: str) -> list[int]:
+    """Numbers, ranges, "auto"."""
+    return [n for word in text.split(",") for n in ([LAYERS_AUTO] if word == "auto" else _span(word, 0, None))]
 
 
 def _pair(text: str) -> tuple[int, int]:
@@ -364,9 +378,10 @@ def _limits(args: argparse.Namespace) -> Iterator[Limits]:
         _given(args.threads_batch, 0),
         _given(args.cpu_mask, 0),
         _given(args.poll, 50),
+        _given(args.n_gpu_layers, 0),
         _given(args.deterministic, 0),
     )
-    for n_batch, type_k, type_v, n_threads, n_threads_batch, cpu_mask, poll, deterministic in product(*lists):
+    for n_batch, type_k, type_v, n_threads, n_threads_batch, cpu_mask, poll, layers, deterministic in product(*lists):
         yield replace(
             _core.limits_default(),
             n_batch=n_batch,
@@ -374,6 +389,8 @@ def _limits(args: argparse.Namespace) -> Iterator[Limits]:
             n_threads_batch=n_threads_batch,
             cpu_mask=cpu_mask,
             poll=poll,
+            n_gpu_layers=layers,
+            device=args.device,
             type_k=type_k.upper(),
             type_v=type_v.upper(),
             deterministic=bool(deterministic),
@@ -416,6 +433,8 @@ class _Markdown:
             self._columns.append(("cpu_mask", 10, lambda r: r.cpu_mask))
         if differs("poll"):
             self._columns.append(("poll", 4, lambda r: str(r.poll)))
+        if differs("n_gpu_layers"):
+            self._columns.append(("ngl", 3, lambda r: str(r.n_gpu_layers)))
         if differs("type_k"):
             self._columns.append(("type_k", 6, lambda r: r.type_k))
         if differs("type_v"):

@@ -15,7 +15,7 @@ from .. import _core
 from ..errors import CancelledError
 from ..model import Model
 from .common import ArgumentParser, Interruptible, emit
-from .options import add_adapters, add_cache_types, int_in
+from .options import add_adapters, add_cache_types, add_devices, add_list_devices, device_options, int_in
 from .progress import progress_of
 
 if TYPE_CHECKING:
@@ -48,8 +48,10 @@ def add_options(parser: ArgumentParser, needs_text: bool = True) -> None:
     add("-t", "--threads", type=int_in(0), default=0, metavar="N", help="threads (default: one per fast core)")
     add_cache_types(add)
     add_adapters(add)
+    add_devices(add)
     add("--cpu", metavar="LEVEL", help="kernel level to use (default: the best this machine has)")
     add = parser.add_argument_group("general").add_argument
+    add_list_devices(add)
     add("-q", "--quiet", action="store_true", help="no progress on stderr")
     add("-h", "--help", action="help", help="print this and exit")
 
@@ -63,6 +65,7 @@ def model_options(args: argparse.Namespace) -> dict[str, Any]:
         "n_batch": args.batch_size,
         "cache_type": (args.cache_type_k, args.cache_type_v),
         "adapters": args.adapters,
+        **device_options(args),
     }
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from ..model import DEFAULT_N_CTX, Model, default_model_path
 from .common import EXIT_ERROR, EXIT_OK, ArgumentParser, emit
-from .options import add_adapters, add_cache_types
+from .options import add_adapters, add_cache_types, add_devices, add_list_devices, device_options
 
 _EPILOG = """\
 examples:
@@ -38,6 +38,8 @@ def main(argv: Sequence[str]) -> int:
     add("--slots", type=int, default=1, metavar="N", help="sequences held at once (default: 1)")
     add_cache_types(add)
     add_adapters(add)
+    add_devices(add)
+    add_list_devices(add)
     add("--json", action="store_true", help="print one JSON line, sizes in bytes")
     add("-h", "--help", action="help", help="print this and exit")
     args = parser.parse(argv)
@@ -51,6 +53,7 @@ def main(argv: Sequence[str]) -> int:
         n_outputs=1,
         cache_type=(args.cache_type_k, args.cache_type_v),
         adapters=args.adapters,
+        **device_options(args),
     )
     if args.json:
         emit(json.dumps({"model": path, "fits": report.fits, **asdict(report)}) + "\n")

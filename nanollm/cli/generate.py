@@ -15,7 +15,7 @@ from .. import _core
 from ..generation import Generation
 from ..model import Model
 from .common import EXIT_INTERRUPTED, EXIT_OK, Interruptible, UsageError, clean_text, emit, is_terminal, log, run
-from .options import cpu_options, generation_options, parse, text_of
+from .options import cpu_options, device_options, generation_options, parse, text_of
 from .prompt_cache import PromptCache
 from .report import aligned, file_rows, result_dict, sampler_lines, shortened, timing_block
 
@@ -41,6 +41,7 @@ def _main(argv: Sequence[str]) -> int:
         n_threads_batch=args.threads_batch,
         adapters=args.adapters,
         **cpu_options(args),
+        **device_options(args),
     ) as model:
         is_conversation = _is_conversation(args, model)
         if is_conversation:

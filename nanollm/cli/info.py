@@ -12,17 +12,18 @@ from typing import Any
 from .. import _core
 from .._types import TensorInfo
 from ..errors import NanoError, NotFoundError
-from ..model import MemoryReport, Model, default_model_path
+from ..model import MemoryReport, Model, default_model_path, devices
 from ..models import PROGRAM_KEY, checked_bytes
 from ..pieces import PIECES_PREFIX
 from .common import EXIT_OK, ArgumentParser, emit, format_bytes
-from .report import aligned, file_rows, shortened
+from .report import aligned, device_lines, file_rows, shortened
 
 _EPILOG = """\
 examples:
   nanollm info model.gguf
   nanollm info model.gguf --tensors | grep ffn_down
   nanollm info model.gguf --json | jq .memory
+  nanollm info --devices
 
 Files that hold no model are explained, too: vocabularies, LoRA adapters, importance matrices,
 log-probabilities.
@@ -42,9 +43,13 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("file", nargs="?", metavar="FILE", help="GGUF file (default: the model in the package)")
     parser.add_argument("--tensors", action="store_true", help="list every tensor")
+    parser.add_argument("--devices", action="store_true", help="list the devices that can run layers, and no file")
     parser.add_argument("--json", action="store_true", help="print one JSON line, sizes in bytes; tensors included")
     parser.add_argument("-h", "--help", action="help", help="print this and exit")
     args = parser.parse(argv)
+    if args.devices:
+        emit(json.dumps([asdict(d) for d in devices()]) + "\n" if args.json else device_lines() + "\n")
+        return EXIT_OK
     with _core.Gguf.open(default_model_path() if args.file is None else args.file) as gguf:
         facts = _facts(gguf)
         values = {key: gguf[key] for key in gguf.keys()}  # noqa: SIM118 (a Gguf does not iterate)

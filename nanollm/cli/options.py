@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _core
 from ..generation import MAX_LOOKUP
-from ..model import DEFAULT_N_CTX
-from .common import ArgumentParser, UsageError, clean_text
+from ..model import DEFAULT_N_CTX, MAX_N_CTX
+from .common import ArgumentParser, UsageError, clean_text, emit
 
 if TYPE_CHECKING:
     from .._types import SamplerParams
@@ -103,6 +103,58 @@ def _scaled(text: str) -> tuple[str, float]:
     return path, value
 
 
+class ListDevices(argparse.Action):
+    """`--list-devices`: prints them and exits, as --version does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: object) -> None:
+        from .report import device_lines
+
+        emit(device_lines() + "\n")
+        parser.exit()
+
+
+def add_list_devices(add: Callable[..., Any]) -> None:
+    add("--list-devices", action=ListDevices, nargs=0, help="print the devices that can run layers and exit")
+
+
+LAYERS_FLAGS = ("-ngl", "--n-gpu-layers", "--gpu-layers")
+
+
+def add_devices(add: Callable[..., Any]) -> None:
+    """`-ngl` and `-dev`, through a group's `add_argument`."""
+    add(
+        *LAYERS_FLAGS,
+        type=_layers,
+        default=0,
+        metavar="N",
+        help="layers on a device: the last N, and the output; auto: as many as it has memory for (default: 0)",
+    )
+    add_device(add)
+
+
+def add_device(add: Callable[..., Any]) -> None:
+    add(
+        *("-dev", "--device"),
+        type=int_in(0, MAX_N_CTX),
+        default=0,
+        metavar="N",
+        help="which device, as --list-devices counts them (default: 0)",
+    )
+
+
+def device_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What `Model` takes of those."""
+    return {"n_gpu_layers": args.n_gpu_layers, "device": args.device}
+
+
+def _layers(text: str) -> int | str:
+    if text == "auto":
+        return text
+    if re.fullmatch(r"\d{1,9}", text) is None:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number of layers or auto")
+    return int(text)
+
+
 def mask(text: str) -> int:
     """A set of CPUs, as -C takes it."""
     if re.fullmatch(r"(0[xX])?[0-9A-Fa-f]{1,64}", text) is None:
@@ -121,6 +173,7 @@ def _add_general(parser: ArgumentParser) -> None:
     add = parser.add_argument_group("general").add_argument
     add("-h", "--help", action="help", help="print this and exit")
     add("--version", action="version", version=f"nanollm {_core.version()}", help="print the version and exit")
+    add_list_devices(add)
     add("-v", "--verbose", action="store_true", help="also print the file's metadata and the machine's levels")
     add("--json", action="store_true", help="print one JSON line with text, timings and memory instead of text")
 
@@ -145,6 +198,7 @@ def _add_model(parser: ArgumentParser) -> None:
     add("-t", "--threads", type=int_in(0), default=0, metavar="N", help="threads (default: one per fast core)")
     add("-tb", "--threads-batch", type=int_in(0), default=0, metavar="N", help="threads for prompts (default: as -t)")
     add_cpus(add)
+    add_devices(add)
     add_cache_types(add)
     add("--cpu", metavar="LEVEL", help="kernel level to use (default: the best this machine has)")
     add(

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .. import _core
+from ..errors import NanoError
 from .common import format_bytes
 
 if TYPE_CHECKING:
@@ -87,6 +88,28 @@ def _chain(p: SamplerParams) -> list[str]:
         steps += [(p.top_k > 0, "top-k"), (p.typical_p < 1, "typical"), (p.top_p < 1, "top-p"), (p.min_p > 0, "min-p")]
         steps += [(True, "temperature"), (True, "draw")]
     return [name for is_on, name in steps if is_on]
+
+
+def device_lines() -> str:
+    """The devices that can run layers, a line each; or why there is none."""
+    lines = []
+    for i in range(_core.device_count()):
+        try:
+            d = _core.device(i)
+        except NanoError as error:
+            lines.append(f"{i}: {error}")
+            continue
+        free = f"device code {d.image}, {format_bytes(d.memory_available)} free of {format_bytes(d.memory_total)}"
+        free += ", shared with the processor" if d.shares_memory else ""
+        major, minor = divmod(d.compute_capability, 10)
+        code = free if d.image else "no device code for it in this build"
+        lines.append(f"{i}: {d.name}, compute capability {major}.{minor}, {code}")
+    if not lines:
+        try:
+            _core.device(0)
+        except NanoError as error:
+            lines.append(f"no device: {error}")
+    return "\n".join(lines)
 
 
 def timing_block(timings: Timings) -> str:

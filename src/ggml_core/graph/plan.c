@@ -639,13 +639,13 @@ nano_memory nano_plan_memory(const nano_plan *plan) { return plan->memory; }
 
 nano_limits nano_plan_limits(const nano_plan *plan) { return plan->limits; }
 
-/* Whether `limits` with this n_ctx stay within the budget. More than can be counted do not. */
-static nano_status fits(const nano_model *model, nano_limits limits, int32_t n_ctx, uint64_t budget, bool *out,
-                        nano_error *err) {
+/* Whether `limits` with this n_ctx stay within the budgets. More than can be counted do not. */
+static nano_status fits(const nano_model *model, nano_limits limits, int32_t n_ctx, uint64_t budget,
+                        uint64_t device_budget, bool *out, nano_error *err) {
     nano_plan *plan = NULL;
     limits.n_ctx = n_ctx;
     nano_status status = nano_plan_create(model, &limits, &plan, err);
-    *out = status == NANO_OK && plan->memory.total <= budget;
+    *out = status == NANO_OK && plan->memory.total <= budget && plan->memory.device <= device_budget;
     nano_plan_free(plan);
     return status == NANO_ERR_MEMORY ? NANO_OK : status;
 }
@@ -653,10 +653,14 @@ static nano_status fits(const nano_model *model, nano_limits limits, int32_t n_c
 nano_status nano_plan_fit(const nano_model *model, const nano_limits *limits, uint64_t budget, int32_t *n_ctx,
                           nano_error *err) {
     int32_t low = 0, high = limits->n_ctx; /* low fits (0 always does), above high nothing is asked for */
+    nano_device device = {.memory_available = UINT64_MAX};
+    if (limits->n_gpu_layers > 0) {
+        NANO_TRY(nano_device_at(limits->device, &device, err));
+    }
     while (low < high) {
         int32_t middle = high - (high - low) / 2;
         bool ok = false;
-        NANO_TRY(fits(model, *limits, middle, budget, &ok, err));
+        NANO_TRY(fits(model, *limits, middle, budget, device.memory_available, &ok, err));
         if (ok) {
             low = middle;
         } else {

@@ -433,7 +433,8 @@ NANO_API nano_status nano_plan_create(const nano_model *model, const nano_limits
 NANO_API void nano_plan_free(nano_plan *plan);
 NANO_API nano_memory nano_plan_memory(const nano_plan *plan);
 NANO_API nano_limits nano_plan_limits(const nano_plan *plan); /* n_threads, n_gpu_layers resolved */
-/* The largest n_ctx, at most limits->n_ctx, whose total is within `budget` bytes; 0 when none is. */
+/* The largest n_ctx, at most limits->n_ctx, whose total is within `budget` bytes, and what a device holds within what it
+ * has free; 0 when none is. */
 NANO_API nano_status nano_plan_fit(const nano_model *model, const nano_limits *limits, uint64_t budget, int32_t *n_ctx,
                                    nano_error *err);
 
@@ -542,7 +543,7 @@ NANO_API int32_t nano_cpu_default_threads(void);
 typedef struct nano_adam {
     double beta1;    /* 0.9; 0 <= beta < 1 */
     double beta2;    /* 0.999 */
-    double eps;      /* 1e-8; > 0 */
+    double eps;      /* 1e-8; FLT_MIN or more */
     double max_norm; /* where the norm of all gradients together is larger they count scaled down to it (Pascanu et al.,
                         2013, arXiv:1211.5063); 0: no limit */
     bool decoupled;  /* true */
