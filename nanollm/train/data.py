@@ -6,7 +6,7 @@ import hashlib
 import os
 import tempfile
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -101,7 +101,6 @@ class Corpus:
         template: ChatTemplate | None = None,
         separator: str | None = None,
         pack: bool = True,
-        progress: Callable[[int], None] | None = None,
     ) -> None:
         self.n_ctx = n_ctx
         self.notes: list[str] = []
@@ -116,8 +115,6 @@ class Corpus:
         for name in names:
             for document in read(name, template=template, separator=separator):
                 self._add(document, pack)
-                if progress is not None:
-                    progress(self._n_ids)
         self._end_run()
         self._finish(", ".join(names))
 
