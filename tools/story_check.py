@@ -23,14 +23,18 @@ from story_plots import PLOTS
 PROMPTS = (
     "Once upon a time",
     "Once upon a time, there was a little girl named Mia.",
-    "There once was a brave boy named Jonas.",
+    "There once was a brave boy named Oscar.",
     "In a small village by the sea, there lived a curious fox named Rusty.",
     "Long ago, there was a shy dragon named Berry. She lived under the tall mountains.",
-    "Once upon a time, there was a kind boy named Tilo. He lived in a cosy hut near the forest.",
     "Emma was a clever girl. She lived by a blue lake with her grandmother.",
-    "Once there was a quiet hedgehog named Bramble. Every evening, he liked to look at the stars.",
 )
-"""Beginnings: none, known names, one that no list has, different heroes."""
+"""Beginnings with different heroes, whose names are in the grammar's lists."""
+NEW_NAMES = (
+    "Once upon a time, there was a kind boy named Tilo. He lived in a cosy hut near the forest.",
+    "Once there was a quiet hedgehog named Bramble. Every evening, he liked to look at the stars.",
+    "Long ago, there was a little girl named Charlotte.",
+)
+"""With names that are not."""
 
 RULES = ("end", "sentences", "names", "pronouns", "things", "colors", "helper", "hero")
 
@@ -215,14 +219,16 @@ def recited(texts: Iterable[str], corpus: str, n: int) -> float:
     return sum(run in found for run in runs) / max(1, len(runs))
 
 
-def model_writer(path: str, temperature: float, max_tokens: int = 400) -> Callable[[int], tuple[str, bool]]:
-    """Stories of a model: PROMPTS in turn, each time with another seed."""
+def model_writer(
+    path: str, temperature: float, prompts: Sequence[str] = PROMPTS, max_tokens: int = 400
+) -> Callable[[int], tuple[str, bool]]:
+    """Stories of a model: `prompts` in turn, each time with another seed."""
     from nanollm import Model
 
     model = Model(path)
 
     def write(i: int) -> tuple[str, bool]:
-        prompt = PROMPTS[i % len(PROMPTS)]
+        prompt = prompts[i % len(prompts)]
         made = model.generate(prompt, max_tokens=max_tokens, temperature=temperature, top_k=40, seed=i)
         text = prompt + "".join(made)
         return text, made.finish_reason == "stop"
@@ -244,13 +250,14 @@ def main() -> None:
     }
     if args.model:
         writers["model"] = model_writer(args.model, args.temperature)
-    print(f"{'':8}" + "".join(f"{rule:>11}" for rule in (*RULES, "all")))
+        writers["new names"] = model_writer(args.model, args.temperature, NEW_NAMES)
+    print(f"{'':10}" + "".join(f"{rule:>11}" for rule in (*RULES, "all")))
     for name, write in writers.items():
         fractions, told = score(write, args.count)
-        print(f"{name:8}" + "".join(f"{fractions[rule]:11.3f}" for rule in (*RULES, "all")))
+        print(f"{name:10}" + "".join(f"{fractions[rule]:11.3f}" for rule in (*RULES, "all")))
         if corpus:
             parts = [f"{recited([text for text, _ in told], corpus, n):.3f} of {n}" for n in (8, 16, 24, 32)]
-            print(f"{'':8} runs of words that stand in the corpus: {', '.join(parts)}")
+            print(f"{'':10} runs of words that stand in the corpus: {', '.join(parts)}")
         for text, found in [t for t in told if t[1]][: args.show]:
             print(f"\n--- {', '.join(sorted(found))}\n{text}")
 
