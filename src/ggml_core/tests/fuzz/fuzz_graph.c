@@ -190,11 +190,17 @@ static int32_t draw_weight(input *in, nano_graph *g, int32_t n_dims, int64_t n) 
     return draw_rows(in, g, n_dims, n, 0);
 }
 
-/* The gradient of a weight, as draw_rows draws it; -1 when there is none. */
+/* The gradient of a weight, as draw_rows draws it, now and then as it is after something was added to it; -1 when there
+ * is none. */
 static int32_t draw_gradient(input *in, nano_graph *g, int32_t n_dims, int64_t n, int64_t n_rows) {
     int32_t out = draw_rows(in, g, n_dims, n, n_rows);
     if (out >= 0) {
         require(nano_graph_gradient(g, out, &out, NULL) == NANO_OK, "gradient", NULL);
+    }
+    for (int32_t i = g->n_tensors - 1; out >= 0 && i > out && g->n_tensors % 2 == 1; i--) {
+        if (g->tensors[i].root == out) {
+            return i;
+        }
     }
     return out;
 }
