@@ -42,6 +42,8 @@ class Shape:
 
 
 SHAPES = {
+    "llama-tiny": Shape("llama", 4, 256, 512, 4, 2, 512, 2304, False),
+    "gpt2-tiny": Shape("gpt2", 4, 256, 1024, 4, 4, 512, 2304, True),
     "llama-1m": Shape("llama", 4, 128, 384, 4, 4, 2048, 256, True),
     "llama-15m": Shape("llama", 6, 288, 768, 6, 6, 32000, 256, True),
     "llama-50m": Shape("llama", 4, 768, 2304, 12, 4, 32000, 2048, True),

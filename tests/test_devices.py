@@ -207,7 +207,7 @@ def test_models_without_a_device(tiny: Path) -> None:
 def test_senseless_layers_and_devices(tiny: Path) -> None:
     for bad in ({"n_gpu_layers": -1}, {"n_gpu_layers": "all"}, {"device": -1}, {"n_gpu_layers": 1 << 40}):
         with pytest.raises(ArgumentError):
-            Model(tiny, **bad)  # type: ignore[arg-type]
+            Model(tiny, **bad)
     with pytest.raises(ArgumentError), Model(tiny) as model:
         _core.Plan(model._core, replace(model.memory.limits, n_gpu_layers=-2))
 
