@@ -78,13 +78,13 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return folder, folder / "model.gguf"
 
 
-def reference(folder: Path, adapter: Path) -> Logits:
+def reference(folder: Path, adapter: Path, **options: Any) -> Logits:
     """The logits of transformers with PEFT's adapter."""
     import peft
     import torch
     import transformers
 
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, **options)
     adapted = peft.PeftModel.from_pretrained(model, adapter).eval()
     with torch.no_grad():
         return np.asarray(adapted(torch.tensor(IDS)[None]).logits[0].numpy(), np.float32)
@@ -107,6 +107,23 @@ def test_peft_reads_what_is_written_for_it(base: tuple[Path, Path], tmp_path: Pa
     for weight, pair in made.pairs.items():
         np.testing.assert_array_equal(again.pairs[weight].a, pair.a)
         np.testing.assert_array_equal(again.pairs[weight].b, pair.b)
+
+
+@pytest.mark.parametrize("type", ["q8_0", "q4_0"])
+def test_peft_on_the_dequantised_base(base: tuple[Path, Path], tmp_path: Path, type: str) -> None:
+    """An adapter of a quantised file does in PEFT, on what transformers makes of that file's weights, what it does here.
+    The file's linears round their activations to 8 bits; as f32 the same weights make no difference."""
+    folder, model = base
+    if "gpt2" in folder.name:
+        pytest.skip("transformers expects another shape than GGUF's of a GPT-2's transposed matrices")
+    nanollm.quantize(model, tmp_path / "base.gguf", type, pure=True)
+    adapter(tmp_path / "base.gguf", tmp_path / "a.gguf", rank=4, alpha=8.0, targets="all")
+    lora.write_peft(tmp_path / "a.gguf", tmp_path / "peft", tmp_path / "base.gguf")
+    expected = reference(tmp_path, tmp_path / "peft", gguf_file="base.gguf")
+    nanollm.quantize(tmp_path / "base.gguf", tmp_path / "f32.gguf", "f32", allow_requantize=True)
+    assert close(logits(tmp_path / "f32.gguf", tmp_path / "a.gguf"), expected)
+    assert close(logits(tmp_path / "base.gguf", tmp_path / "a.gguf"), expected, 5e-2)
+    assert not close(logits(tmp_path / "base.gguf"), expected, 1e-1)
 
 
 def test_an_adapter_made_by_peft(base: tuple[Path, Path], tmp_path: Path) -> None:
