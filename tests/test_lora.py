@@ -111,7 +111,7 @@ def test_peft_reads_what_is_written_for_it(base: tuple[Path, Path], tmp_path: Pa
 
 @pytest.mark.parametrize("type", ["q8_0", "q4_0"])
 def test_peft_on_the_dequantised_base(base: tuple[Path, Path], tmp_path: Path, type: str) -> None:
-    """An adapter of a quantised file does in PEFT, on what transformers makes of that file's weights, what it does here.
+    """An adapter of a quantised file does in PEFT, on what transformers makes of that file's weights, what it does.
     The file's linears round their activations to 8 bits; as f32 the same weights make no difference."""
     folder, model = base
     if "gpt2" in folder.name:
