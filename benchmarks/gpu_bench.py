@@ -5,9 +5,9 @@ operations a second those are; llama.cpp's CUDA build beside it where llama_cpp 
     python benchmarks/gpu_bench.py --peak 989               with the card's matrix rate in TFLOP/s: the part reached
     python benchmarks/gpu_bench.py --quick --driver LIB     tiny, on another driver: the emulated one, without a GPU
 
-The bandwidth is that of copies within the device's memory, measured here. A token reads all of the device's weights and
-half of the longest KV cache: bytes that are not read twice count once. Files of random weights are written one at a time
-(gpu_check.py makes the Python that this runs in, too).
+The bandwidth is that of copies within the device's memory, measured here, each byte read and written. A token reads all
+of the device's weights and, on average, half of the KV cache. Files of random weights are written one at a time. Where
+the Python at hand has no nanollm that finds a device, one is built into build/gpu, as gpu_check.py does.
 """
 
 from __future__ import annotations
@@ -148,8 +148,9 @@ def measure_all(args: argparse.Namespace) -> int:
             {"device": asdict(device), "copies": copies, "peak": args.peak, "rows": [asdict(r) for r in rows]}
         )
     else:
-        print(f"{device.name}, compute capability {device.compute_capability}, device code {device.image}; copies move "
-              f"{copies / 1e9:.1f} GB/s\n")  # fmt: skip
+        version = gpu.capability(device.compute_capability)
+        print(f"{device.name}, compute capability {version}, device code {device.image}")
+        print(f"copies move {copies / 1e9:.1f} GB/s\n")
         print(text_of(rows, args))
     return 0
 

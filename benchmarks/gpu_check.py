@@ -1,4 +1,4 @@
-"""All that is to be checked on a GPU, with one command of some minutes: builds with CUDA, compares the kernels, sessions,
+"""All that is to be checked on a GPU, with one command of some minutes: builds with CUDA, compares kernels, sessions,
 the logits of GPT-2 and Llama shapes and a long greedy text with the processor's, runs compute-sanitizer where there is
 one, and ends with a table and a verdict (exit code 1: something failed).
 
