@@ -129,7 +129,7 @@ def test_an_adapter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "x.gguf", metadata, tensors)
     facts = facts_of(capsys, path)
     assert facts["kind"] == "adapter"
-    assert facts["adapter"] == {"type": "lora", "alpha": 16.0, "ranks": [8], "weights": 2}
+    assert facts["adapter"] == {"type": "lora", "alpha": 16.0, "ranks": [8], "weights": 2, "targets": ["attn_q"]}
     assert facts["memory"] == []
     assert re.search(r"^adapter +lora for 2 weights, rank 8, alpha 16\.0$", text_of(capsys, path), re.MULTILINE)
 
