@@ -216,7 +216,8 @@ void nano_cuda_leave(const nano_cuda_device *d) {
 nano_status nano_cuda_available(const nano_cuda_device *d, uint64_t *available, uint64_t *total, nano_error *err) {
     size_t a = 0, t = 0;
     NANO_CU_TRY(d->cu, memory_info(&a, &t), "reading the device's memory", err);
-    *available = a;
+    /* The driver does not count the page cache, which a device without memory of its own may have, too. */
+    *available = d->info.is_integrated ? nano_memory_available() : a;
     *total = t;
     return NANO_OK;
 }
