@@ -217,7 +217,8 @@ nano_status nano_cuda_available(const nano_cuda_device *d, uint64_t *available, 
     size_t a = 0, t = 0;
     NANO_CU_TRY(d->cu, memory_info(&a, &t), "reading the device's memory", err);
     /* The driver does not count the page cache, which a device without memory of its own may have, too. */
-    *available = d->info.is_integrated ? nano_memory_available() : a;
+    const uint64_t host = nano_memory_available();
+    *available = !d->info.is_integrated ? a : host < t ? host : t;
     *total = t;
     return NANO_OK;
 }
