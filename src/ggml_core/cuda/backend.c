@@ -91,7 +91,8 @@ static nano_status take_memory(nano_backend *b, const nano_plan *plan, nano_erro
         return NANO_OK;
     }
     NANO_CU_TRY(cu, memory_alloc(&b->memory, (size_t)needed), "taking memory", err);
-    NANO_CU_TRY(cu, memory_set(b->memory + plan->device.cache, 0, (size_t)(needed - plan->device.cache)),
+    NANO_CU_TRY(cu,
+                memory_set(b->memory + plan->device.cache, 0, (size_t)(needed - plan->device.cache), b->device.stream),
                 "clearing memory", err);
     return NANO_OK;
 }

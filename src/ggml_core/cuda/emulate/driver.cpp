@@ -198,7 +198,7 @@ int cuMemAlloc_v2(nano_cu_address *address, size_t bytes) {
     return take(address, bytes, false);
 }
 int cuMemFree_v2(nano_cu_address address) { return give(address); }
-int cuMemsetD8_v2(nano_cu_address address, unsigned char value, size_t bytes) {
+int cuMemsetD8Async(nano_cu_address address, unsigned char value, size_t bytes, nano_cu_stream) {
     if (!inside(address, bytes)) {
         return INVALID_VALUE;
     }
