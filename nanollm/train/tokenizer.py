@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..convert.source import write_atomically
 from ..convert.tokenizer import PRE_TOKENIZERS
 from ..errors import ArgumentError, FileError, FormatError, UnsupportedError
 
@@ -147,14 +148,4 @@ def _pieces(paths: Sequence[Path], n_bytes: int, progress: Callable[[int, int], 
 
 
 def _write(path: Path, text: str) -> None:
-    draft = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from None
-    finally:
-        draft.unlink(missing_ok=True)
+    write_atomically(path, [text.encode("utf-8")])

@@ -250,12 +250,10 @@ static nano_cuda_step device_step(const nano_backend *b, const nano_plan *plan, 
     return s;
 }
 
-static int64_t rows_of(const nano_step *step, const nano_operand *o) { return nano_step_rows(step, o); }
-
 /* What crosses goes to staging, from where the stream takes it: so that a recorded step finds it at the same place. */
 static size_t stage(const nano_backend *b, const nano_plan *plan, const nano_node *node, const nano_step *step,
                     size_t at) {
-    memcpy(b->staging + at, node->src[0].data, (size_t)rows_of(step, &node->out) * node->out.row_bytes);
+    memcpy(b->staging + at, node->src[0].data, (size_t)nano_step_rows(step, &node->out) * node->out.row_bytes);
     return at + (size_t)upload_bytes(plan, node);
 }
 
@@ -282,7 +280,7 @@ static nano_status submit(const nano_backend *b, const nano_plan *plan, const na
             NANO_TRY(nano_cuda_run(&b->device, node, s, err));
             continue;
         }
-        const size_t bytes = (size_t)rows_of(step, &node->out) * node->out.row_bytes;
+        const size_t bytes = (size_t)nano_step_rows(step, &node->out) * node->out.row_bytes;
         if (bytes > 0) {
             NANO_CU_TRY(cu,
                         upload((nano_cu_address)(uintptr_t)node->out_data, b->staging + at, bytes, b->device.stream),

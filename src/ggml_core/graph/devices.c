@@ -6,16 +6,12 @@
 #include "cuda/backend.h"
 #include "graph/planner.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-/* N of a weight "blk.N....", else -1. */
+/* The layer that a weight's name tells; -1 for none, and for more than a graph can have. */
 static int32_t layer_of(const char *name) {
-    long n = -1;
-    if (name != NULL && strncmp(name, "blk.", 4) == 0 && name[4] >= '0' && name[4] <= '9') {
-        n = strtol(name + 4, NULL, 10);
-    }
-    return n >= 0 && n < NANO_MAX_TENSORS ? (int32_t)n : -1;
+    const int32_t layer = nano_weight_layer(name);
+    return layer < NANO_MAX_TENSORS ? layer : -1;
 }
 
 int32_t nano_plan_n_layers(const nano_graph *graph) {

@@ -27,6 +27,18 @@ void nano_graph_free(nano_graph *graph) {
     free(graph);
 }
 
+int32_t nano_weight_layer(const char *name) {
+    enum { ENOUGH = 1 << 20 };
+    int32_t layer = 0;
+    if (strncmp(name, "blk.", 4) != 0 || name[4] < '0' || name[4] > '9') {
+        return -1;
+    }
+    for (const char *c = name + 4; *c >= '0' && *c <= '9'; c++) {
+        layer = layer < ENOUGH ? layer * 10 + (*c - '0') : layer;
+    }
+    return layer;
+}
+
 int64_t nano_tensor_row_size(const nano_tensor *t) {
     int64_t n = 1;
     for (int32_t i = 0; i < t->n_dims; i++) {

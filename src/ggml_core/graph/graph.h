@@ -93,6 +93,9 @@ static inline int64_t nano_tensor_rows_dim(const nano_tensor *t) {
 /* One element, as a loss is. */
 static inline bool nano_tensor_is_scalar(const nano_tensor *t) { return t->n_dims == 1 && t->ne[0] == 1; }
 
+/* N of a weight's name "blk.N....", at least 2^20 where it is so large; -1 when it names no layer. */
+int32_t nano_weight_layer(const char *name);
+
 /* Elements of one row: all dims but a symbolic outermost one. */
 int64_t nano_tensor_row_size(const nano_tensor *t);
 

@@ -8,18 +8,7 @@
 
 #include <string.h>
 
-enum { NO_LAYER = -1, MAX_LAYER = 1 << 20 };
-
-static int32_t layer_of_name(const char *name) {
-    int32_t layer = 0;
-    if (strncmp(name, "blk.", 4) != 0 || name[4] < '0' || name[4] > '9') {
-        return NO_LAYER;
-    }
-    for (const char *c = name + 4; *c >= '0' && *c <= '9'; c++) {
-        layer = layer < MAX_LAYER ? layer * 10 + (*c - '0') : layer;
-    }
-    return layer;
-}
+enum { NO_LAYER = -1 };
 
 /* The layer of an op after ones of layer `at_hand`. */
 static int32_t layer_of(const nano_graph *graph, const nano_tensor *t, int32_t at_hand) {
@@ -29,7 +18,7 @@ static int32_t layer_of(const nano_graph *graph, const nano_tensor *t, int32_t a
         const nano_tensor *source = &graph->tensors[t->src[k]];
         if (source->storage == NANO_STORE_WEIGHT && !has_weight) {
             has_weight = true;
-            layer = layer_of_name(source->name);
+            layer = nano_weight_layer(source->name);
         }
         has_other = has_other || source->op != NANO_OP_NONE;
     }
